@@ -1,0 +1,66 @@
+# `make` alone lists the targets. Every target first completes .venv with what it needs.
+#
+# Values may hold spaces and quotes:  make build-instruct IMAGES="my photos" SOURCE=mine
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build-instruct train worker bench test test-all check
+
+RUN := .venv/bin/python
+SETUP := sh scripts/setup.sh
+
+# Too common a name to be taken from the environment.
+ifneq ($(origin OUT),command line)
+OUT :=
+endif
+
+# Worker processes of the tests. Two are enough for this suite and gentle on memory.
+JOBS ?= 2
+
+# A value as one word of the shell, whatever it holds; an option only when its variable has a value.
+quote = '$(subst ','\'',$(value $(1)))'
+option = $(if $(value $(1)),$(2) $(call quote,$(1)))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with the base install; EXTRAS="train dev" and TORCH_BACKEND=cpu|cu130|... add to it
+	@$(SETUP) $(EXTRAS)
+
+build-instruct: ## the main job: images in, FakeInstruct shards out (IMAGES SOURCE LABEL GENERATOR LICENCE MIN_REVIEW BUDGET RECIPE OUT)
+	@$(SETUP)
+	@$(RUN) -m main_job \
+		$(call option,IMAGES,--images) $(call option,SOURCE,--source) \
+		$(call option,LABEL,--label) $(call option,GENERATOR,--generator) \
+		$(call option,LICENCE,--licence) $(call option,MIN_REVIEW,--min-review) \
+		$(call option,BUDGET,--budget) $(call option,RECIPE,--recipe) $(call option,OUT,--out)
+
+train: ## train and validate the small model on the shards of `make build-instruct` (OUT)
+	@$(SETUP) train
+	@$(RUN) -m training.run recipes/fakescope/training/tiny.yaml \
+		--shards "$${FAKESCOPE_HOME:-data}/fakeinstruct" --images "$${FAKESCOPE_HOME:-data}/images" \
+		--out $(if $(value OUT),$(call quote,OUT),"$${FAKESCOPE_HOME:-data}/runs/tiny")
+
+worker: ## a Celery worker for the broker named by CELERY_BROKER_URL
+	@$(SETUP)
+	@$(RUN) -m workers
+
+bench: ## measure the main job, and how well the small model learns the demo (half an hour)
+	@$(SETUP) train dev
+	@$(RUN) -m benchmarks.main_job
+	@$(RUN) -m benchmarks.demo_learning
+
+test: ## the tests; what this machine cannot run is skipped with the reason (JOBS=2)
+	@$(SETUP) train dev
+	@$(RUN) -m pytest tests -n $(JOBS) -m "not full"
+
+test-all: ## all tests, those at full size too
+	@$(SETUP) train dev
+	@$(RUN) -m pytest tests -n $(JOBS)
+
+check: ## style, types and the directions of imports
+	@$(SETUP) train dev
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(RUN) -m mypy scripts benchmarks
+	@.venv/bin/lint-imports --no-logo

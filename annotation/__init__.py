@@ -1,0 +1,1 @@
+"""From drafts and experts' corrections to FakeChain."""

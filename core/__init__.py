@@ -1,0 +1,1 @@
+"""The vocabulary and the rules of the platform: pure, and free of any framework but pydantic."""

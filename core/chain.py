@@ -1,0 +1,105 @@
+"""`build_chain`: from a draft and its corrections to one FakeChain record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.ids import content_id
+from core.records import (
+    Authenticity,
+    Confidence,
+    Correction,
+    Draft,
+    ImageRecord,
+    Reasoning,
+    ReasoningChain,
+    ReviewLevel,
+    TraceFinding,
+)
+
+
+def build_chain(
+    image: ImageRecord,
+    draft: Draft,
+    corrections: Sequence[Correction] = (),
+    *,
+    agreed_corrections: int,
+    agreed_overlap: float,
+) -> ReasoningChain:
+    """What is held to be true about the traces of a labelled image.
+
+    `corrections` are the newest versions, one per expert, oldest expert first. The adjudicator's
+    word counts most, then the first expert's, then the draft's. A finding that speaks against the
+    known label never enters a chain; it is counted in `contradictions`. Nor does the conclusion of
+    a wrong verdict. Raises ValueError for an unlabelled image: those are never drafted.
+    """
+    if image.label is None:
+        raise ValueError(f"image {image.image_id} has no label and cannot have a chain")
+    reasoning = _ruling(draft, corrections)
+    kept = tuple(
+        replace(finding, evidence=as_sentences(finding.evidence))
+        for finding in reasoning.findings
+        if finding.points_to is image.label
+    )
+    clean = Reasoning(
+        verdict=image.label,
+        findings=kept,
+        conclusion=as_sentences(reasoning.conclusion) if reasoning.verdict is image.label else "",
+        confidence=reasoning.confidence if kept else Confidence.LOW,
+    )
+    level = review_level(corrections, required=agreed_corrections, overlap=agreed_overlap)
+    correction_ids = tuple(correction.correction_id for correction in corrections)
+    return ReasoningChain(
+        chain_id=content_id("chain", image.image_id, draft.draft_id, correction_ids, level),
+        image_id=image.image_id,
+        campaign_id=draft.campaign_id,
+        arm=draft.arm,
+        draft_id=draft.draft_id,
+        teacher=draft.teacher,
+        correction_ids=correction_ids,
+        reasoning=clean,
+        review_level=level,
+        contradictions=len(reasoning.findings) - len(kept),
+    )
+
+
+def review_level(
+    corrections: Sequence[Correction], *, required: int, overlap: float
+) -> ReviewLevel:
+    """How much the corrections of one image have checked it (docs/architecture.md)."""
+    if any(correction.is_adjudication for correction in corrections):
+        return ReviewLevel.ADJUDICATED
+    if not corrections:
+        return ReviewLevel.DRAFT
+    if len(corrections) >= required and _agree(corrections, overlap):
+        return ReviewLevel.AGREED
+    return ReviewLevel.EXPERT
+
+
+def as_sentences(text: str) -> str:
+    """One line of text that starts with a capital letter and ends with a full stop."""
+    line = re.sub(r"\s+", " ", text).strip()
+    if line and line[-1] not in ".!?":
+        line = line.rstrip(",;:") + "."
+    return line[:1].upper() + line[1:]
+
+
+def _ruling(draft: Draft, corrections: Sequence[Correction]) -> Reasoning:
+    adjudicated = [correction for correction in corrections if correction.is_adjudication]
+    for correction in (*adjudicated[-1:], *corrections):
+        return correction.reasoning
+    return draft.reasoning
+
+
+def _agree(corrections: Sequence[Correction], overlap: float) -> bool:
+    verdicts: set[Authenticity] = {c.reasoning.verdict for c in corrections}
+    categories = [_categories(correction.reasoning.supporting()) for correction in corrections]
+    union = set.union(*categories)
+    shared = set.intersection(*categories)
+    return len(verdicts) == 1 and (not union or len(shared) / len(union) >= overlap)
+
+
+def _categories(findings: Sequence[TraceFinding]) -> set[str]:
+    return {finding.category for finding in findings}

@@ -1,0 +1,31 @@
+"""How every command ends: the exit codes and the one line that explains a failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.errors import FakeScopeError
+
+INTERRUPTED = 130
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around a command: what the platform reports becomes one line and an exit code.
+
+    0 done · 2 wrong input or configuration · 1 failed · 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except FakeScopeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept\n")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

@@ -1,0 +1,332 @@
+"""The nouns: frozen records that pass from room to room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Authenticity(StrEnum):
+    """Where an image comes from. Never an integer: data sets disagree on polarity."""
+
+    REAL = "real"
+    FAKE = "fake"
+
+    @property
+    def opposite(self) -> Authenticity:
+        return Authenticity.FAKE if self is Authenticity.REAL else Authenticity.REAL
+
+
+class Confidence(StrEnum):
+    """How sure a reasoning says that it is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class ReviewLevel(StrEnum):
+    """How much a record has been checked; travels with it to the last shard."""
+
+    DRAFT = "draft"
+    """no finished correction by an expert"""
+    EXPERT = "expert"
+    """one finished correction"""
+    AGREED = "agreed"
+    """as many corrections as the recipe asks for, with equal verdicts and enough overlap"""
+    ADJUDICATED = "adjudicated"
+    """settled by the adjudicator"""
+
+    @property
+    def rank(self) -> int:
+        return list(ReviewLevel).index(self)
+
+
+class Split(StrEnum):
+    """The part of a shard set that an image belongs to."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class WorkState(StrEnum):
+    """Where the work on one image in one arm stands; moved by conditional updates only."""
+
+    NEW = "new"
+    GUIDED = "guided"
+    DRAFTING = "drafting"
+    DRAFTED = "drafted"
+    IN_REVIEW = "in_review"
+    CHAINED = "chained"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+    WITHDRAWN = "withdrawn"
+
+
+class TraceOutcome(StrEnum):
+    """What an expert did with one trace of a draft."""
+
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    REJECTED = "rejected"
+    ADDED = "added"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where images come from, and what may be done with them."""
+
+    name: str
+    licence: str
+    """SPDX identifier or a short phrase; `unknown` when nobody said"""
+    may_train: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image in the image store. Width and height are in pixels, as shown (upright)."""
+
+    image_id: str
+    sha256: str
+    """of the bytes in the image store, metadata cut out"""
+    original_sha256: str
+    """of the user's file"""
+    path: str
+    """relative to the image store"""
+    width: int
+    height: int
+    format: str
+    """what the bytes are, whatever the file name says: JPEG, PNG, WEBP, ..."""
+    jpeg_quality: int | None
+    """estimated libjpeg quality 1..100; None for other formats"""
+    phash: str
+    """64-bit perceptual hash, 16 hexadecimal digits"""
+    cluster: str
+    """near-duplicates share it; an image alone is a cluster of its own"""
+    group: str
+    """photograph, identity or shared real that must stay in one split"""
+    label: Authenticity | None
+    """None: unlabelled, usable for prediction only"""
+    generator: str | None
+    """None for photographs and for unlabelled images"""
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A polygon on an image; corners as fractions of the upright width and height, 0..1."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def bounding_box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom as fractions."""
+        xs = [x for x, _ in self.points]
+        ys = [y for _, y in self.points]
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceFinding:
+    """One observation under one trace category, and what it speaks for."""
+
+    category: str
+    evidence: str
+    """one or more full sentences"""
+    points_to: Authenticity
+    """FAKE: a trace of generation; REAL: evidence of a photograph"""
+    region: Region | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasoning:
+    """From findings to a verdict. No finding that points to the verdict means: no visible trace."""
+
+    verdict: Authenticity
+    findings: tuple[TraceFinding, ...]
+    conclusion: str
+    confidence: Confidence
+
+    def supporting(self) -> tuple[TraceFinding, ...]:
+        """The findings that speak for the verdict."""
+        return tuple(f for f in self.findings if f.points_to is self.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """A description of another image that shows a teacher how traces are put into words."""
+
+    exemplar_id: str
+    label: Authenticity
+    categories: tuple[str, ...]
+    """trace categories that the description speaks of"""
+    description: str
+    simulated: bool = False
+    """written for a demo, about no real image"""
+
+
+class AttemptOutcome(StrEnum):
+    """How one call to a teacher ended."""
+
+    UNKNOWN = "unknown"
+    """sent, and nobody lived to see the reply; keeps its worst-case reservation"""
+    REPLIED = "replied"
+    """a reply was stored, usable or not"""
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    TIMED_OUT = "timed_out"
+    UNREACHABLE = "unreachable"
+    REJECTED = "rejected"
+    """the request itself was refused (4xx)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherRequest:
+    """All that decides a teacher's reply. Instructions come first, the image last."""
+
+    model: str
+    instructions: str
+    question: str
+    image: bytes | None
+    image_type: str
+    """media type of the image bytes: `image/jpeg`"""
+    detail: str
+    reply_schema: str
+    """compact JSON of the schema that the reply must satisfy; keys in the order of writing"""
+    temperature: float
+    max_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one call as the teacher counted them."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    image_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherReply:
+    """One stored reply: the raw body and what the wire format says about it."""
+
+    request_hash: str
+    raw: str
+    """the response body as JSON text, exactly as it was stored"""
+    content: str | None
+    refusal: str | None
+    finish_reason: str
+    model: str
+    usage: Usage
+    request_id: str | None
+    latency_s: float
+    attempt_id: str = ""
+    """set by the ledger that stored it"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call to a teacher: one ledger row, whatever came of it."""
+
+    attempt_id: str
+    request_hash: str
+    image_id: str
+    campaign_id: str
+    arm: str
+    model: str
+    outcome: AttemptOutcome
+    reserved_usd: float
+    """worst case, set aside before the call"""
+    cost_usd: float | None
+    """from real usage; None while unknown"""
+    usage: Usage | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One image in one arm, taken by one worker until the claim expires."""
+
+    work_id: str
+    campaign_id: str
+    image_id: str
+    arm: str
+    tries: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A teacher's reasoning about one image, read from one stored reply."""
+
+    draft_id: str
+    image_id: str
+    attempt_id: str
+    campaign_id: str
+    arm: str
+    teacher: str
+    """who answered: `rehearsal`, or the model's name"""
+    prompt_version: str
+    demonstrations: int
+    reasoning: Reasoning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """One version of one expert's work on one draft; append-only."""
+
+    correction_id: str
+    image_id: str
+    draft_id: str
+    expert: str
+    """pseudonym"""
+    version: int
+    reasoning: Reasoning
+    outcomes: tuple[TraceOutcome, ...]
+    """one per finding of the draft, then one `added` per added finding"""
+    is_adjudication: bool = False
+    rejects_image: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningChain:
+    """One FakeChain record: what is held to be true about the traces of one image."""
+
+    chain_id: str
+    image_id: str
+    campaign_id: str
+    arm: str
+    draft_id: str
+    teacher: str
+    correction_ids: tuple[str, ...]
+    reasoning: Reasoning
+    review_level: ReviewLevel
+    contradictions: int
+    """findings of the draft that spoke against the known label and were left out"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation; text only, the image stands before the first user turn."""
+
+    role: str
+    """`user` or `assistant`"""
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One FakeInstruct record, still without the columns that it shares with its image."""
+
+    instruction_id: str
+    chain_id: str
+    image_id: str
+    family: str
+    form: str
+    template_id: str
+    aspect: str | None
+    messages: tuple[Message, ...]
+    target: str | None
+    """the closed answer of the last turn, where there is one"""

@@ -1,0 +1,231 @@
+"""Sources, images, and what became of each imported file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, bindparam, func, select, update
+from sqlalchemy.orm import Session
+
+from core.ids import content_id
+from core.records import Authenticity, ImageRecord, Source
+from db.columns import storable
+from db.statements import batches, insert_into, insert_missing, stream
+from db.tables import FileRow, ImageRow, SourceRow, table_of
+
+IMAGE_COLUMNS = tuple(getattr(ImageRow, column.key) for column in table_of(ImageRow).columns)
+
+
+class ImportOutcome(StrEnum):
+    """What became of one file of a collection."""
+
+    ACCEPTED = "accepted"
+    CHANGED = "changed"
+    """accepted, and what is stored differs in more than cut-out metadata"""
+    DUPLICATE = "duplicate"
+    """the same image is there already"""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedFile:
+    """One file of a source as it was last seen, and what became of it."""
+
+    source: str
+    name: str
+    """path inside the collection, as text"""
+    outcome: ImportOutcome
+    reason: str | None
+    image_id: str | None
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCounts:
+    """How many images there are."""
+
+    total: int
+    labelled: int
+    by_source: dict[str, int]
+    by_label: dict[Authenticity, int]
+
+
+def save_source(session: Session, source: Source) -> None:
+    """Store a source, or change its licence and terms."""
+    statement = insert_into(session, table_of(SourceRow)).values(**asdict(source))
+    terms = {"licence": statement.excluded.licence, "may_train": statement.excluded.may_train}
+    session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=terms))
+
+
+def sources(session: Session) -> dict[str, Source]:
+    """All sources by name, in the order of their names."""
+    rows = session.execute(
+        select(SourceRow.name, SourceRow.licence, SourceRow.may_train).order_by(SourceRow.name)
+    ).mappings()
+    return {row["name"]: Source(**row) for row in rows}
+
+
+def source_names(session: Session) -> list[str]:
+    """The names of all sources that hold an image, in order."""
+    return list(session.scalars(select(ImageRow.source).distinct().order_by(ImageRow.source)))
+
+
+def save_images(session: Session, records: Sequence[ImageRecord]) -> int:
+    """Store the images that are not there yet; returns how many. Known ids stay as they are."""
+    return insert_missing(session, table_of(ImageRow), [_image_values(r) for r in records])
+
+
+def label_images(session: Session, records: Sequence[ImageRecord]) -> None:
+    """Give images that have no label yet the label of these records, and what goes with it."""
+    if not records:
+        return
+    terms = ("label", "generator", "photo_group", "source")
+    statement = (
+        update(table_of(ImageRow))
+        .where(ImageRow.image_id == bindparam("of_image"), ImageRow.label.is_(None))
+        .values({name: bindparam(f"new_{name}") for name in terms})
+    )
+    rows = [(record.image_id, _image_values(record)) for record in records]
+    session.connection().execute(
+        statement,
+        [{"of_image": i, **{f"new_{name}": row[name] for name in terms}} for i, row in rows],
+    )
+
+
+def images_by_id(session: Session, image_ids: Sequence[str]) -> dict[str, ImageRecord]:
+    """The images of these ids; unknown ids are left out."""
+    found: dict[str, ImageRecord] = {}
+    for batch in batches(list(image_ids)):
+        statement = select(*IMAGE_COLUMNS).where(ImageRow.image_id.in_(batch))
+        for row in session.execute(statement).mappings():
+            found[row["image_id"]] = image_of(row)
+    return found
+
+
+def labelled_images(
+    session: Session, *, sources: Sequence[str] | None = None, exclude_sources: Sequence[str] = ()
+) -> Iterator[ImageRecord]:
+    """The labelled images of `sources` (None: of all) but `exclude_sources`, by image id."""
+    statement = select(*IMAGE_COLUMNS).where(ImageRow.label.is_not(None))
+    statement = of_sources(statement, sources, exclude_sources)
+    for rows in stream(session, statement, ImageRow.image_id):
+        yield from map(image_of, rows)
+
+
+def of_sources(
+    statement: Select[Any], sources: Sequence[str] | None, exclude_sources: Sequence[str]
+) -> Select[Any]:
+    """The same statement for images of these sources alone."""
+    source = ImageRow.source.concat("")  # or SQLite takes the index over sources, and sorts all
+    if sources is not None:
+        statement = statement.where(source.in_(sources))
+    return statement.where(source.not_in(exclude_sources)) if exclude_sources else statement
+
+
+def count_images(session: Session) -> ImageCounts:
+    """Images by source and by label."""
+    by_source: Counter[str] = Counter()
+    by_label: Counter[Authenticity] = Counter()
+    rows = session.execute(
+        select(ImageRow.source, ImageRow.label, func.count())
+        .group_by(ImageRow.source, ImageRow.label)
+        .order_by(ImageRow.source, ImageRow.label)
+    )
+    for source, label, count in rows:
+        by_source[source] += count
+        if label is not None:
+            by_label[label] += count
+    return ImageCounts(
+        total=by_source.total(),
+        labelled=by_label.total(),
+        by_source=dict(by_source),
+        by_label=dict(by_label),
+    )
+
+
+def set_clusters(session: Session, clusters: Mapping[str, str]) -> None:
+    """Name the near-duplicate cluster of each of these images."""
+    if not clusters:
+        return
+    statement = (
+        update(table_of(ImageRow))
+        .where(ImageRow.image_id == bindparam("of_image"))
+        .values(cluster=bindparam("into_cluster"))
+    )
+    changes = [{"of_image": i, "into_cluster": c} for i, c in sorted(clusters.items())]
+    session.connection().execute(statement, changes)
+
+
+def phashes(session: Session) -> list[tuple[str, str, str]]:
+    """Image id, perceptual hash and cluster of every image, by image id."""
+    statement = select(ImageRow.image_id, ImageRow.phash, ImageRow.cluster)
+    rows = session.execute(statement.order_by(ImageRow.image_id))
+    return [(image_id, phash, cluster) for image_id, phash, cluster in rows]
+
+
+def save_imported_files(session: Session, files: Sequence[ImportedFile]) -> None:
+    """Store what became of these files; a file that was seen before is replaced."""
+    if not files:
+        return
+    statement = insert_into(session, table_of(FileRow))
+    seen = {name: statement.excluded[name] for name in ("outcome", "reason", "image_id")}
+    state = {name: statement.excluded[name] for name in ("size", "mtime_ns")}
+    rows = [{"file_id": _file_id(file), **asdict(file)} for file in files]
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=["file_id"], set_=seen | state), rows
+    )
+
+
+def imported_files(session: Session, source: str) -> dict[str, ImportedFile]:
+    """The known files of a source by name, in the order of their names."""
+    columns = [column for column in table_of(FileRow).columns if column.key != "file_id"]
+    statement = select(*columns).where(FileRow.source == source).order_by(FileRow.name)
+    return {
+        row["name"]: ImportedFile(**{**row, "outcome": ImportOutcome(row["outcome"])})
+        for row in session.execute(statement).mappings()
+    }
+
+
+def refusal_counts(session: Session, source: str) -> dict[str, int]:
+    """How many files of a source were refused, by reason."""
+    rows = session.execute(
+        select(FileRow.reason, func.count())
+        .where(FileRow.source == source, FileRow.outcome == ImportOutcome.REFUSED)
+        .group_by(FileRow.reason)
+        .order_by(FileRow.reason)
+    )
+    return {reason or "no reason given": count for reason, count in rows}
+
+
+def image_of(row: RowMapping) -> ImageRecord:
+    """The image in a row that holds `IMAGE_COLUMNS`."""
+    return ImageRecord(
+        image_id=row["image_id"],
+        sha256=row["sha256"],
+        original_sha256=row["original_sha256"],
+        path=row["path"],
+        width=row["width"],
+        height=row["height"],
+        format=row["format"],
+        jpeg_quality=row["jpeg_quality"],
+        phash=row["phash"],
+        cluster=row["cluster"],
+        group=row["photo_group"],
+        label=row["label"],
+        generator=row["generator"],
+        source=row["source"],
+    )
+
+
+def _image_values(record: ImageRecord) -> dict[str, Any]:
+    values = asdict(record)
+    return {**values, "photo_group": values.pop("group")}
+
+
+def _file_id(file: ImportedFile) -> str:
+    return content_id("file", storable(file.source), storable(file.name))

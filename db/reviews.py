@@ -1,0 +1,102 @@
+"""Corrections by experts: append-only, with what became of each trace as rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from core.records import Correction, TraceOutcome
+from db.reasonings import reasonings_of, save_reasonings
+from db.statements import batches
+from db.tables import CorrectionRow, OutcomeRow, table_of
+
+CORRECTIONS = table_of(CorrectionRow)
+CORRECTION_FIELDS = (
+    "correction_id",
+    "image_id",
+    "draft_id",
+    "expert",
+    "version",
+    "is_adjudication",
+    "rejects_image",
+)
+
+
+def save_correction(session: Session, correction: Correction) -> bool:
+    """Append one version of an expert's work; False when it is there already."""
+    known = select(CorrectionRow.number).where(
+        CorrectionRow.correction_id == correction.correction_id
+    )
+    if session.scalar(known) is not None:
+        return False
+    save_reasonings(session, {correction.correction_id: correction.reasoning})
+    values = {name: getattr(correction, name) for name in CORRECTION_FIELDS}
+    session.connection().execute(insert(CORRECTIONS), [values])
+    outcomes = [
+        {"correction_id": correction.correction_id, "position": position, "outcome": outcome}
+        for position, outcome in enumerate(correction.outcomes)
+    ]
+    if outcomes:
+        session.connection().execute(insert(table_of(OutcomeRow)), outcomes)
+    return True
+
+
+def corrections(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
+    """The corrections that count, by image: one per expert, in the order experts first appeared.
+
+    It is the highest version on the draft that the expert worked on last. An adjudication stands
+    beside what the same person said as an expert. Images without a correction are left out.
+    """
+    found: dict[str, list[Correction]] = {}
+    for batch in batches(list(image_ids)):
+        found |= _load(session, batch)
+    return found
+
+
+def _load(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
+    columns = [CORRECTIONS.c[name] for name in CORRECTION_FIELDS]
+    rows = session.execute(
+        select(*columns).where(CorrectionRow.image_id.in_(image_ids)).order_by(CorrectionRow.number)
+    ).mappings()
+    counting = _that_count(rows)
+    ids = [row["correction_id"] for row in counting]
+    reasonings, outcomes = reasonings_of(session, ids), _outcomes_of(session, ids)
+    found: dict[str, list[Correction]] = defaultdict(list)
+    for row in counting:
+        correction_id = row["correction_id"]
+        found[row["image_id"]].append(
+            Correction(
+                **row,
+                reasoning=reasonings[correction_id],
+                outcomes=tuple(outcomes[correction_id]),
+            )
+        )
+    return dict(found)
+
+
+def _that_count(rows: Iterable[Any]) -> list[Any]:
+    """Of rows in the order of their arrival, the one that counts for each image and expert."""
+    counting: dict[tuple[str, str, bool], Any] = {}
+    for row in rows:
+        key = (row["image_id"], row["expert"], row["is_adjudication"])
+        held = counting.get(key)
+        if held is None or held["draft_id"] != row["draft_id"] or held["version"] < row["version"]:
+            counting[key] = row  # a dictionary keeps the place where the key first stood
+    return list(counting.values())
+
+
+def _outcomes_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceOutcome]]:
+    outcomes: dict[str, list[TraceOutcome]] = defaultdict(list)
+    for batch in batches(ids):
+        rows = session.execute(
+            select(OutcomeRow.correction_id, OutcomeRow.outcome)
+            .where(OutcomeRow.correction_id.in_(batch))
+            .order_by(OutcomeRow.correction_id, OutcomeRow.position)
+        )
+        for correction_id, outcome in rows:
+            outcomes[correction_id].append(outcome)
+    return outcomes

@@ -1,0 +1,276 @@
+"""Campaigns, and the state of the work on each image in each arm; moved by conditional updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.errors import StateError
+from core.ids import content_id
+from core.recipe import Recipe
+from core.records import Claim, WorkState
+from db.statements import batches, change, insert_missing
+from db.tables import DUE_STATES, CampaignRow, WorkRow, table_of
+
+UNDRAFTED = (*DUE_STATES, WorkState.DRAFTING)
+IN_HAND = (WorkState.DRAFTED, WorkState.IN_REVIEW)
+# written into the SQL as it stands, or neither database would see that its partial index fits
+IS_DUE = WorkRow.state.in_(bindparam("due", DUE_STATES, expanding=True, literal_execute=True))
+UNCLAIMED: dict[str, Any] = {"came_from": None, "worker": None, "claimed_until": None}
+GIVEN_BACK: dict[str, Any] = {**UNCLAIMED, "state": WorkRow.came_from}
+
+
+def campaign_id_of(recipe: Recipe) -> str:
+    """The id of this recipe version's campaign, whether it was opened or not."""
+    return content_id("campaign", recipe.name, recipe.drafting_digest)
+
+
+def open_campaign(session: Session, recipe: Recipe, *, ceiling_usd: float | None) -> str:
+    """The id of this recipe version's campaign, made when new; a ceiling replaces the old one."""
+    campaign_id = campaign_id_of(recipe)
+    campaign = {
+        "campaign_id": campaign_id,
+        "recipe": recipe.name,
+        "drafting_digest": recipe.drafting_digest,
+    }
+    insert_missing(session, table_of(CampaignRow), [campaign])
+    if ceiling_usd is not None:
+        _set_campaign(session, campaign_id, ceiling_usd=ceiling_usd)
+    return campaign_id
+
+
+def campaign_ceiling(session: Session, campaign_id: str) -> float | None:
+    """The most that a campaign may spend; None when nobody set a ceiling."""
+    return session.scalar(
+        select(CampaignRow.ceiling_usd).where(CampaignRow.campaign_id == campaign_id)
+    )
+
+
+def stop_campaign(session: Session, campaign_id: str, reason: str) -> None:
+    """Tell every worker to end, and why; the first reason stands."""
+    change(
+        session,
+        update(CampaignRow)
+        .where(CampaignRow.campaign_id == campaign_id, CampaignRow.stopped_reason.is_(None))
+        .values(stopped_reason=reason),
+    )
+
+
+def resume_campaign(session: Session, campaign_id: str) -> None:
+    """Let workers go on with a stopped campaign."""
+    _set_campaign(session, campaign_id, stopped_reason=None)
+
+
+def stopped_because(session: Session, campaign_id: str) -> str | None:
+    """Why a campaign was stopped; None while it may go on."""
+    return session.scalar(
+        select(CampaignRow.stopped_reason).where(CampaignRow.campaign_id == campaign_id)
+    )
+
+
+def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
+    """Put these images before an arm, those that it has not seen; returns how many."""
+    rows = [
+        {
+            "work_id": content_id("work", campaign_id, arm, image_id),
+            "campaign_id": campaign_id,
+            "arm": arm,
+            "image_id": image_id,
+            "state": WorkState.NEW,
+            "tries": 0,
+        }
+        for image_id in image_ids
+    ]
+    return insert_missing(session, table_of(WorkRow), rows)
+
+
+def claim(
+    session: Session, campaign_id: str, *, worker: str, limit: int, seconds: int, now: datetime
+) -> list[Claim]:
+    """Take up to `limit` due images for `worker`, lowest work id first, until `seconds` from `now`.
+
+    No two claims ever hold the same row at the same time, however many processes claim.
+    """
+    rows = session.execute(
+        select(WorkRow.work_id, WorkRow.image_id, WorkRow.arm, WorkRow.tries)
+        .where(WorkRow.campaign_id == campaign_id, IS_DUE)
+        .order_by(WorkRow.work_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for batch in batches(rows):
+        change(
+            session,
+            update(WorkRow)
+            .where(WorkRow.work_id.in_([row.work_id for row in batch]), IS_DUE)
+            .values(
+                came_from=WorkRow.state,
+                state=WorkState.DRAFTING,
+                tries=WorkRow.tries + 1,
+                worker=worker,
+                claimed_until=now + timedelta(seconds=seconds),
+            ),
+        )
+    return [
+        Claim(
+            work_id=row.work_id,
+            campaign_id=campaign_id,
+            image_id=row.image_id,
+            arm=row.arm,
+            tries=row.tries + 1,
+            worker=worker,
+        )
+        for row in rows
+    ]
+
+
+def extend_claims(
+    session: Session, worker: str, work_ids: Sequence[str], *, seconds: int, now: datetime
+) -> int:
+    """Let the claims that `worker` still holds run until `seconds` from `now`; returns how many."""
+    return _change_held(
+        session, worker, work_ids, {"claimed_until": now + timedelta(seconds=seconds)}
+    )
+
+
+def release(session: Session, worker: str, work_ids: Sequence[str] | None = None) -> int:
+    """Give back what `worker` still holds of these (None: of all), to the state it came from."""
+    if work_ids is None:
+        work_ids = list(session.scalars(select(WorkRow.work_id).where(_held_by(worker))))
+    return _change_held(session, worker, work_ids, GIVEN_BACK)
+
+
+def free_expired(session: Session, campaign_id: str, now: datetime) -> int:
+    """Return expired claims to the state that they came from; returns how many."""
+    expired = session.scalars(
+        select(WorkRow.work_id)
+        .where(
+            WorkRow.campaign_id == campaign_id,
+            WorkRow.state == WorkState.DRAFTING,
+            WorkRow.claimed_until <= now,
+        )
+        .order_by(WorkRow.work_id)
+        .with_for_update(skip_locked=True)
+    ).all()
+    return sum(
+        change(
+            session,
+            update(WorkRow)
+            .where(WorkRow.work_id.in_(batch), WorkRow.state == WorkState.DRAFTING)
+            .values(GIVEN_BACK),
+        )
+        for batch in batches(expired)
+    )
+
+
+def claiming_workers(session: Session, campaign_id: str) -> list[str]:
+    """The workers that hold claims of a campaign, in the order of their names."""
+    statement = select(WorkRow.worker).where(
+        WorkRow.campaign_id == campaign_id,
+        WorkRow.state == WorkState.DRAFTING,
+        WorkRow.worker.is_not(None),
+    )
+    return [str(name) for name in session.scalars(statement.distinct().order_by(WorkRow.worker))]
+
+
+def mark_drafted(session: Session, claim: Claim) -> None:
+    """The claim has its draft. Raises StateError when the row was taken away in between."""
+    held = update(WorkRow).where(
+        WorkRow.work_id == claim.work_id,
+        WorkRow.state == WorkState.DRAFTING,
+        WorkRow.worker == claim.worker,
+        WorkRow.tries == claim.tries,  # the same worker may have lost it and claimed it again
+    )
+    if not change(session, held.values(UNCLAIMED | {"state": WorkState.DRAFTED})):
+        raise StateError(f"image {claim.image_id}, arm {claim.arm}: the claim was lost")
+
+
+def quarantine(session: Session, work_id: str, reason: str) -> None:
+    """Set an image that has no draft yet aside, with the reason. Raises StateError otherwise."""
+    undrafted = update(WorkRow).where(WorkRow.work_id == work_id, WorkRow.state.in_(UNDRAFTED))
+    aside = UNCLAIMED | {"state": WorkState.QUARANTINED, "reason": reason}
+    if not change(session, undrafted.values(aside)):
+        raise StateError(f"{work_id} is done already and cannot be set aside")
+
+
+def mark_chained(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
+    """Drafted and reviewed images of an arm have their chain; returns how many moved."""
+    return sum(
+        change(
+            session,
+            update(WorkRow)
+            .where(
+                WorkRow.campaign_id == campaign_id,
+                WorkRow.arm == arm,
+                WorkRow.image_id.in_(batch),
+                WorkRow.state.in_(IN_HAND),
+            )
+            .values(state=WorkState.CHAINED),
+        )
+        for batch in batches(sorted(image_ids))
+    )
+
+
+def work_counts(session: Session, campaign_id: str) -> dict[WorkState, int]:
+    """How many rows of a campaign, over all arms, are in each state that occurs."""
+    rows = session.execute(
+        select(WorkRow.state, func.count())
+        .where(WorkRow.campaign_id == campaign_id)
+        .group_by(WorkRow.state)
+        .order_by(WorkRow.state)
+    )
+    return dict(rows.all())
+
+
+def due_count(session: Session, campaign_id: str, now: datetime) -> int:
+    """How many rows wait for a worker: never claimed, given back, or held past their time."""
+    expired = (WorkRow.state == WorkState.DRAFTING) & (WorkRow.claimed_until <= now)
+    statement = select(func.count()).where(
+        WorkRow.campaign_id == campaign_id, or_(WorkRow.state.in_(DUE_STATES), expired)
+    )
+    return session.execute(statement).scalar_one()
+
+
+def undrafted_image_ids(session: Session, campaign_id: str, arm: str) -> set[str]:
+    """The images that an arm still has to draft, claimed ones too; quarantined ones left out."""
+    statement = select(WorkRow.image_id).where(
+        WorkRow.campaign_id == campaign_id, WorkRow.arm == arm, WorkRow.state.in_(UNDRAFTED)
+    )
+    return set(session.scalars(statement))
+
+
+def quarantined(session: Session, campaign_id: str) -> list[tuple[str, str]]:
+    """Image id and reason of everything that was set aside, by image id."""
+    rows = session.execute(
+        select(WorkRow.image_id, WorkRow.reason)
+        .where(WorkRow.campaign_id == campaign_id, WorkRow.state == WorkState.QUARANTINED)
+        .order_by(WorkRow.image_id, WorkRow.arm)
+    )
+    return [(image_id, reason or "") for image_id, reason in rows]
+
+
+def _set_campaign(session: Session, campaign_id: str, **values: object) -> None:
+    change(
+        session,
+        update(CampaignRow).where(CampaignRow.campaign_id == campaign_id).values(**values),
+    )
+
+
+def _held_by(worker: str) -> Any:
+    return (WorkRow.state == WorkState.DRAFTING) & (WorkRow.worker == worker)
+
+
+def _change_held(
+    session: Session, worker: str, work_ids: Sequence[str], values: dict[str, Any]
+) -> int:
+    return sum(
+        change(
+            session,
+            update(WorkRow).where(WorkRow.work_id.in_(batch), _held_by(worker)).values(values),
+        )
+        for batch in batches(sorted(work_ids))
+    )

@@ -1,0 +1,1 @@
+"""Images in, teacher drafts out."""

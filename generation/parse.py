@@ -1,0 +1,99 @@
+"""From a stored reply to a reasoning, or to the reason why it cannot be used. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from core.chain import as_sentences
+from core.errors import DataError
+from core.records import (
+    Authenticity,
+    Confidence,
+    Reasoning,
+    Region,
+    TeacherReply,
+    TraceFinding,
+)
+from core.taxonomy import Taxonomy
+
+CONTROL_CHARACTERS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+LONGEST_TEXT = 4000
+
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=3, max_length=LONGEST_TEXT)
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Finding(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    category: str
+    evidence: Text
+    points_to: Authenticity
+    region: list[tuple[Fraction, Fraction]] | None = Field(None, max_length=200)
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    findings: list[_Finding] = Field(max_length=40)
+    conclusion: Text
+    verdict: Authenticity
+    confidence: Confidence
+
+
+def parse_draft(reply: TeacherReply, *, taxonomy: Taxonomy, label: Authenticity) -> Reasoning:
+    """Read a reply about an image known to be `label`; raises DataError with the reason."""
+    if reply.refusal:
+        raise DataError(f"the teacher refused: {_shorten(reply.refusal)}")
+    if reply.finish_reason == "length":
+        raise DataError("the reply was cut off at the token limit")
+    if reply.finish_reason == "content_filter":
+        raise DataError("the reply was withheld by a content filter")
+    parsed = _read_json(reply.content or "")
+    unknown = sorted({f.category for f in parsed.findings if f.category not in taxonomy})
+    if unknown:
+        raise DataError(f"unknown trace category: {_shorten(', '.join(unknown))}")
+    if parsed.verdict is not label:
+        raise DataError(f"the verdict is {parsed.verdict}, but the image is known to be {label}")
+    return Reasoning(
+        verdict=parsed.verdict,
+        findings=tuple(_finding(item) for item in parsed.findings),
+        conclusion=_clean(parsed.conclusion),
+        confidence=parsed.confidence,
+    )
+
+
+def _read_json(content: str) -> _Reply:
+    try:
+        return _Reply.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the reply"
+        raise DataError(f"the reply does not fit the schema: {place}: {first['msg']}") from None
+
+
+def _finding(item: _Finding) -> TraceFinding:
+    corners = item.region if item.region and len(item.region) >= 3 else None
+    return TraceFinding(
+        category=item.category,
+        evidence=_clean(item.evidence),
+        points_to=item.points_to,
+        region=Region(points=tuple(corners)) if corners else None,
+    )
+
+
+def _clean(text: str) -> str:
+    """Full sentences without control characters; otherwise the text as the teacher wrote it."""
+    return as_sentences(CONTROL_CHARACTERS.sub("", text))
+
+
+def _shorten(text: str) -> str:
+    line = CONTROL_CHARACTERS.sub("", " ".join(text.split()))
+    return line if len(line) <= 200 else line[:197] + "..."

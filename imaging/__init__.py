@@ -1,0 +1,1 @@
+"""Pixels: decoding, hashes, measurements, and the simulated generators of the demo."""

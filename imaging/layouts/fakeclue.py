@@ -1,0 +1,104 @@
+"""FakeClue (of FakeVLM): `data_json/{train,test}.json` beside folders `{train,test}/<kind>/...`.
+
+In its JSON a label of 0 means fake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from core.errors import ConfigError, DataError
+from imaging.files import shown_name
+from imaging.layouts.found import FoundFile, Layout, found_from
+from imaging.layouts.plain import UNKNOWN_GENERATOR
+from imaging.layouts.records import ZERO_IS_FAKE, label_of, text_of
+from imaging.layouts.rows import read_records
+from imaging.layouts.tree import Tree, find_inside, matches, say_held
+
+LISTS: Final = r"(?:.+/)?data_json/(?:train|test)\.json"
+IMAGE_ROOTS: Final = ("{split}", "data/{split}", "playground/data/{split}", "")
+"""where the paths of a list may begin, beside `data_json`"""
+SWAPPED_FACES: Final = re.compile(
+    r"ff\+\+/(?:fake/(?P<method>[^/]+)|real)/(?:.*/)?(?P<people>\d{3}(?:_\d{3})?)/[^/]+",
+    re.DOTALL,
+)
+"""FaceForensics++: the folder names the one or two people of a video"""
+
+
+def recognise_fakeclue(tree: Tree) -> str | None:
+    """Say which lists there are."""
+    return say_held(matches(tree, LISTS))
+
+
+def read_fakeclue(tree: Tree) -> Iterator[FoundFile]:
+    """The images of both lists; faces of the same people are in one group."""
+    lists = sorted(matches(tree, LISTS))
+    if not lists:
+        raise ConfigError(f"{tree.place}: there is no data_json/train.json or test.json in it")
+    records = {name: read_records(tree, name) for name in lists}
+    people = _join_people(record for each in records.values() for record in each)
+    seen: set[str] = set()
+    for name in lists:
+        root = _image_root(tree, name)
+        for number, record in enumerate(records[name], start=1):
+            found = _find(tree, root, record, people, f"{name}, entry {number}")
+            if found.name not in seen:
+                yield found
+            seen.add(found.name)
+
+
+def _image_root(tree: Tree, name: str) -> str:
+    folder, split = name.rpartition("data_json/")[0], PurePosixPath(name).stem
+    roots = [f"{folder}{root.format(split=split)}" for root in IMAGE_ROOTS]
+    known = set(tree.outline)
+    return next((root for root in roots if root in known), folder.rstrip("/"))
+
+
+def _find(tree: Tree, root: str, record: Any, people: Mapping[str, str], place: str) -> FoundFile:
+    try:
+        path = text_of(record, "image")
+        label = label_of(record.get("label"), ZERO_IS_FAKE)
+    except DataError as error:
+        return FoundFile(name=shown_name(place), content=b"", refusal=str(error))
+    faces = SWAPPED_FACES.fullmatch(path)
+    method = faces.group("method") if faces else None
+    is_turned = label.opposite.value in path.split("/")
+    return found_from(
+        find_inside(tree, f"{root}/{path}" if root else path),
+        label=label,
+        generator=shown_name(method or UNKNOWN_GENERATOR),
+        group=people[faces.group("people")] if faces else None,
+        refusal=f"labelled {label.value}, but its folder says otherwise" if is_turned else None,
+    )
+
+
+def _join_people(records: Iterable[Any]) -> Mapping[str, str]:
+    """A group for each folder of faces: whoever appears together in any of them is in one."""
+    names = {faces.group("people") for record in records if (faces := _faces_of(record))}
+    first: dict[str, str] = {}
+
+    def root_of(person: str) -> str:
+        while first.setdefault(person, person) != person:
+            person = first[person]
+        return person
+
+    for name in sorted(names):
+        roots = sorted(root_of(person) for person in name.split("_"))
+        first[roots[-1]] = roots[0]
+    return {name: f"ff++ {root_of(name.split('_')[0])}" for name in names}
+
+
+def _faces_of(record: Any) -> re.Match[str] | None:
+    path = record.get("image") if isinstance(record, dict) else None
+    return SWAPPED_FACES.fullmatch(path) if isinstance(path, str) else None
+
+
+LAYOUT: Final = Layout(
+    name="fakeclue",
+    recognise=recognise_fakeclue,
+    read=read_fakeclue,
+    licence="Apache-2.0, parts inherit stricter terms",
+)

@@ -1,0 +1,88 @@
+"""The image store: what teacher, expert and model see, in files named by the hash of the bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from pathlib import Path
+from typing import Final
+
+from core.errors import ConfigError, DataError
+from core.ids import sha256_bytes
+from imaging.files import explain
+
+PLACE: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}")
+INCOMING: Final = "incoming"
+STALE_SECONDS: Final = 3600
+
+
+class ImageStore:
+    """A folder of `ab/cd/<sha256>.<suffix>`; what it holds is never changed.
+
+    A file appears under its name complete or not at all: it is written beside and renamed. Adding
+    the same bytes again does nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, data: bytes, suffix: str) -> str:
+        """Keep `data`; returns its path relative to the store. ConfigError when it cannot write."""
+        digest = sha256_bytes(data)
+        place = f"{digest[:2]}/{digest[2:4]}/{digest}{suffix}"
+        path = self.path(place)
+        try:
+            if not _is_whole(path, len(data)):
+                self._write(path, data)
+        except OSError as error:
+            raise ConfigError(
+                f"image store {self.folder}: cannot write ({error.strerror}); make room or grant "
+                "the right to write there, or name another folder in FAKESCOPE_HOME"
+            ) from None
+        return place
+
+    def _write(self, path: Path, data: bytes) -> None:
+        beside = self.folder / INCOMING / uuid.uuid4().hex
+        try:
+            for folder in (beside.parent, path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(data)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+    def path(self, place: str) -> Path:
+        """Where the file of a relative path lies; DataError for what is no path of a store."""
+        if not PLACE.fullmatch(place):
+            raise DataError(f"{place!r} is no path of an image store")
+        return self.folder / place
+
+    def holds(self, place: str) -> bool:
+        """Whether there is a file at a relative path."""
+        return self.path(place).is_file()
+
+    def read(self, place: str) -> bytes:
+        """The bytes at a relative path; DataError when they are not there."""
+        try:
+            return self.path(place).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"image {place} is not in the image store {self.folder} ({explain(error)}); "
+                "ingest its collection again"
+            ) from None
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half written more than an hour ago."""
+        for path in (self.folder / INCOMING).glob("*"):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    try:
+        return os.stat(path).st_size == size  # noqa: PTH116
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,1 @@
+"""Chains to instructions to shards: the data that the training side reads."""

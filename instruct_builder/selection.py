@@ -1,0 +1,182 @@
+"""Which chains enter a set, in which order, and what the manifest says of them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import ConfigError, DataError
+from core.ids import content_id, seed_of, sha256_text
+from core.recipe import REHEARSAL, Recipe
+from core.records import ImageRecord, ReasoningChain, ReviewLevel, Source, Split
+from core.sources import DEMO
+from core.split import assign_splits
+from instruct_builder.checks import NameFinder
+from instruct_builder.families import subject_of
+from instruct_builder.licence import derive_licence
+from instruct_builder.manifest import (
+    BuildFacts,
+    FormFact,
+    RecipeStamp,
+    SourceFact,
+    TeacherFact,
+)
+from instruct_builder.templates import Templates
+
+Pair = tuple[ReasoningChain, ImageRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is to be built."""
+
+    recipe: Recipe
+    templates: Templates
+    seed: int
+    arm: str
+    min_review: ReviewLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A chain that enters the set, with its image and split."""
+
+    chain: ReasoningChain
+    image: ImageRecord
+    split: Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The chains of a set in the order of their rows, and why others are not in it."""
+
+    members: tuple[Member, ...]
+    sources: tuple[Source, ...]
+    names: NameFinder
+    left_out: dict[str, int]
+    """chains by reason"""
+
+
+def select(
+    pairs: Sequence[Pair], sources: Sequence[Source], spec: Spec, forbidden: dict[str, int]
+) -> Selection:
+    """Set aside what cannot enter; order the rest by split, then by a hash that mixes all else."""
+    names = _name_finder(pairs, spec)
+    reasons = [_objection(pair, spec, names) for pair in pairs]
+    kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+    splits = assign_splits([image for _, image in kept], spec.recipe.settings.split.plan())
+    members = [
+        Member(chain=chain, image=image, split=splits[image.image_id])
+        for chain, image in kept
+        if image.image_id in splits
+    ]
+    held_out = {"held-out generator outside the test groups": len(kept) - len(members)}
+    left_out = Counter(reason for reason in reasons if reason is not None)
+    left_out.update(forbidden | held_out)
+    if not members:
+        raise ConfigError(f"none of {len(pairs)} chains can enter the set: {in_words(left_out)}")
+    places = {split: place for place, split in enumerate(Split)}
+    members.sort(key=lambda m: (places[m.split], seed_of("order", spec.seed, m.image.image_id)))
+    return Selection(
+        members=tuple(members),
+        sources=_used(sources, members),
+        names=names,
+        left_out={reason: number for reason, number in sorted(left_out.items()) if number},
+    )
+
+
+def in_words(left_out: Counter[str]) -> str:
+    """`12 name their generator; 3 ...`."""
+    return "; ".join(f"{number} {reason}" for reason, number in sorted(left_out.items()) if number)
+
+
+def _name_finder(pairs: Sequence[Pair], spec: Spec) -> NameFinder:
+    names = {chain.teacher for chain, _ in pairs}
+    names |= {image.source for _, image in pairs}
+    names |= {image.generator for _, image in pairs if image.generator}
+    return NameFinder(names, spec.templates, spec.recipe.taxonomy)
+
+
+def _objection(pair: Pair, spec: Spec, names: NameFinder) -> str | None:
+    """Why a chain cannot enter, if it cannot."""
+    chain, image = pair
+    try:
+        subject_of(chain, spec.recipe.taxonomy)
+    except DataError:
+        return "with a trace category that the recipe does not have"
+    if names.find_in_chain(chain, image):
+        return "with a text that names a generator, source, teacher or file"
+    return None
+
+
+def _used(sources: Sequence[Source], members: Sequence[Member]) -> tuple[Source, ...]:
+    used = {member.image.source for member in members}
+    return tuple(source for source in sources if source.name in used)
+
+
+def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
+    """All of the manifest that is known before a row is made; the checks are still missing."""
+    teachers = Counter(member.chain.teacher for member in selection.members)
+    levels = {member.chain.review_level for member in selection.members}
+    return BuildFacts(
+        recipe=RecipeStamp(name=spec.recipe.name, digest=spec.recipe.digest),
+        builder_digest=_builder_digest(),
+        seed=spec.seed,
+        chains_digest=_chains_digest(selection.members),
+        arm=spec.arm,
+        min_review=spec.min_review,
+        simulated=REHEARSAL in teachers,
+        statement=_statement(teachers, levels),
+        teachers=tuple(
+            TeacherFact(name=name, simulated=name == REHEARSAL, chains=number)
+            for name, number in sorted(teachers.items())
+        ),
+        simulated_generators=_simulated(selection.members, spec.recipe),
+        sources=tuple(
+            SourceFact(name=s.name, licence=s.licence, may_train=s.may_train)
+            for s in selection.sources
+        ),
+        licence=derive_licence(selection.sources),
+        forms={
+            name: FormFact(family=family, targets=form.targets, states_verdict=form.states_verdict)
+            for family, name, form in spec.templates.forms()
+        },
+        left_out=selection.left_out,
+        checks={},
+    )
+
+
+def _simulated(members: Sequence[Member], recipe: Recipe) -> tuple[str, ...]:
+    used = {member.image.generator for member in members if member.image.source == DEMO}
+    return tuple(name for name in sorted(recipe.settings.demo.generators) if name in used)
+
+
+def _chains_digest(members: Sequence[Member]) -> str:
+    """Over the ordered chains, their images and splits: whatever can change a row."""
+    lines = (
+        content_id("row", m.chain.chain_id, m.image.path, m.image.sha256, m.image.label,
+                   m.image.generator, m.image.source, m.image.cluster, m.image.group, m.split)
+        for m in members
+    )  # fmt: skip
+    return sha256_text("\n".join(lines))
+
+
+def _builder_digest() -> str:
+    """Over the code of this package: other code may make other rows of the same chains."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.*")):
+        if path.suffix in (".py", ".jinja"):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _statement(teachers: Counter[str], levels: set[ReviewLevel]) -> str:
+    """Who looked at the images, in a few words."""
+    kinds = {"simulated teacher" if name == REHEARSAL else "teacher model" for name in teachers}
+    drafted = " and ".join(sorted(kinds))
+    if ReviewLevel.DRAFT not in levels:
+        return f"{drafted}, checked by experts"
+    return f"{drafted}, {'no expert' if len(levels) == 1 else 'some chains checked by experts'}"

@@ -1,0 +1,47 @@
+"""The approved wording of one instruction of each form in each case that it can meet.
+
+`python -m tests.unit.instruct_builder.golden` writes the texts anew; read the difference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from core.records import Authenticity, Confidence
+from tests.unit.instruct_builder.specimens import Pair, expand_all, make_pair
+
+GOLDEN = Path(__file__).with_name("golden.yaml")
+
+
+def golden_pairs() -> list[Pair]:
+    """Both labels with many, one and no findings."""
+    found = (
+        (["texture", "light_shadow", "edge"], Confidence.HIGH),
+        (["content_deficiency"], Confidence.MEDIUM),
+        (["shape"], Confidence.LOW),
+        ([], Confidence.LOW),
+    )
+    return [
+        make_pair(f"{label} {place}", label, categories, confidence=confidence)
+        for label in Authenticity
+        for place, (categories, confidence) in enumerate(found)
+    ]
+
+
+def golden_rows() -> dict[str, dict[str, dict[str, str]]]:
+    """Question and answer by form and by chain; the first of each form in each chain."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    for (_, image), instructions in zip(golden_pairs(), expand_all(golden_pairs()), strict=True):
+        for row in instructions:
+            question, answer = (message.content for message in row.messages)
+            rows.setdefault(row.form, {}).setdefault(
+                image.group, {"question": question, "answer": answer}
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    text = yaml.safe_dump(golden_rows(), sort_keys=False, allow_unicode=True, width=96)
+    GOLDEN.write_text(text, encoding="utf-8")

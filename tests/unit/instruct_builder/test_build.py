@@ -1,0 +1,398 @@
+"""The use case on a real database: what enters a set, what does not, and why."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from core.errors import ConfigError
+from core.ids import content_id
+from core.recipe import Recipe
+from core.records import Authenticity, ImageRecord, ReviewLevel, Source, Split
+from core.settings import load_settings
+from core.split import assign_splits
+from db.chains import save_chains
+from db.engine import Database, open_database
+from db.images import save_images, save_source
+from db.ledger import DatabaseLedger, save_draft
+from db.work import open_campaign
+from imaging.store import ImageStore
+from instruct_builder.__main__ import app
+from instruct_builder.build import BuildSummary, build
+from instruct_builder.manifest import warnings_of
+from instruct_builder.shards import ShardSet, verify
+from tests.campaigns import ask
+from tests.unit.instruct_builder.specimens import Pair, make_pair, make_pairs, recipe
+from tests.unit.records import make_draft
+
+LOW = ReviewLevel.DRAFT
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FAKESCOPE_HOME", str(tmp_path / "home"))
+    for name in ("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def store(home: Path) -> ImageStore:
+    return ImageStore(home / "images")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def database(home: Path) -> Iterator[Database]:
+    opened = open_database(load_settings(fakescope_home=home))
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def small_recipe() -> Recipe:
+    """Small shards, so that there are several."""
+    settings = recipe().settings
+    small = settings.build.model_copy(update={"rows_per_shard": 200})
+    return recipe().model_copy(update={"settings": settings.model_copy(update={"build": small})})
+
+
+def save(database: Database, pairs: Sequence[Pair], **terms: object) -> None:
+    """Images, one draft each and their chains."""
+    with database.write() as session:
+        campaign_id = open_campaign(session, recipe(), ceiling_usd=None)
+        for name in sorted({image.source for _, image in pairs}):
+            save_source(session, Source(name=name, **{"licence": "CC0-1.0", **terms}))
+        save_images(session, [image for _, image in pairs])
+    reply = ask(DatabaseLedger(database, campaign_id), pairs[0][1], content_id("q", str(pairs)))
+    with database.write() as session:
+        for chain, image in pairs:
+            draft = make_draft(
+                image,
+                draft_id=chain.draft_id,
+                campaign_id=campaign_id,
+                attempt_id=reply.attempt_id,
+                reasoning=chain.reasoning,
+            )
+            save_draft(session, draft)
+        save_chains(session, [replace(chain, campaign_id=campaign_id) for chain, _ in pairs])
+
+
+def from_source(name: str, number: int) -> list[Pair]:
+    return [
+        make_pair(f"{name} {n}", list(Authenticity)[n % 2], source=name, group=f"{name} {n // 2}")
+        for n in range(number)
+    ]
+
+
+def sources_of(summary: BuildSummary) -> set[str]:
+    return {source.name for source in summary.manifest.sources}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_set_is_built_checked_and_verified(
+    database: Database, store: ImageStore, small_recipe: Recipe, out: Path, tmp_path: Path
+) -> None:
+    save(database, make_pairs(60))
+    summary = build(database, small_recipe, store, out, min_review=LOW)
+    assert not summary.unchanged
+    assert verify(out) == []
+    manifest = summary.manifest
+    assert manifest.chains == manifest.images == 60
+    assert set(manifest.checks) == {
+        "splits", "unique", "polarity", "options", "names", "balance", "shortcuts",
+    }  # fmt: skip
+    assert manifest.statement == "simulated teacher, no expert"
+    assert {file.path for file in manifest.files} >= {"README.md", "preview.html", "recipe.json"}
+    assert len([file for file in manifest.files if file.split is Split.TRAIN]) > 1
+    assert str(tmp_path) not in (out / "recipe.json").read_text()
+
+
+def test_the_splits_are_those_of_the_recipe(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(80)
+    save(database, pairs)
+    build(database, recipe(), store, out, min_review=LOW)
+    images = [image for _, image in pairs]
+    wanted = assign_splits(images, recipe().settings.split.plan())
+    rows = ShardSet.open(out).images().to_pylist()
+    assert {row["image_id"]: row["split"] for row in rows} == wanted
+
+
+def test_a_second_build_changes_nothing_and_says_so(
+    database: Database, store: ImageStore, small_recipe: Recipe, out: Path
+) -> None:
+    save(database, make_pairs(30))
+    build(database, small_recipe, store, out, min_review=LOW)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = build(database, small_recipe, store, out, min_review=LOW)
+    assert again.unchanged
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_the_same_chains_give_the_same_bytes_wherever_they_come_from(
+    home: Path, database: Database, store: ImageStore, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    build(database, small_recipe, store, tmp_path / "one", min_review=LOW)
+    other = open_database(load_settings(fakescope_home=home / "other"))
+    save(other, pairs[30:][::-1])
+    save(other, pairs[:30])
+    build(other, small_recipe, store, tmp_path / "two", min_review=LOW)
+    other.dispose()
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_damaged_or_outdated_set_is_built_again(
+    database: Database, store: ImageStore, small_recipe: Recipe, out: Path
+) -> None:
+    save(database, make_pairs(30))
+    build(database, small_recipe, store, out, min_review=LOW)
+    (out / "rows-00000.parquet").write_bytes(b"")
+    assert not build(database, small_recipe, store, out, min_review=LOW).unchanged
+    assert verify(out) == []
+    assert not build(database, small_recipe, store, out, min_review=LOW, seed=9).unchanged
+    save(database, from_source("demo", 6))
+    changed = build(database, small_recipe, store, out, min_review=LOW, seed=9)
+    assert changed.manifest.chains == 36
+    assert verify(out) == []
+
+
+def test_the_demo_is_left_out_once_other_chains_are_there(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, from_source("demo", 20))
+    assert sources_of(build(database, recipe(), store, out, min_review=LOW)) == {"demo"}
+    save(database, from_source("own", 20))
+    assert sources_of(build(database, recipe(), store, out, min_review=LOW)) == {"own"}
+    asked = build(database, recipe(), store, out, min_review=LOW, source="demo")
+    assert sources_of(asked) == {"demo"}
+
+
+def test_too_high_a_review_level_says_what_there_is(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, make_pairs(12))
+    with pytest.raises(ConfigError, match=r"12 are at draft; .*--min-review draft .*MIN_REVIEW="):
+        build(database, recipe(), store, out)
+    assert not (out).exists()
+
+
+def test_an_empty_database_and_an_unknown_source_are_named(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    with pytest.raises(ConfigError, match="there is no chain yet"):
+        build(database, recipe(), store, out, min_review=LOW)
+    save(database, make_pairs(4))
+    with pytest.raises(ConfigError, match="there is no source 'onw'; ingested so far: demo"):
+        build(database, recipe(), store, out, min_review=LOW, source="onw")
+
+
+def test_a_source_that_may_not_be_trained_on_stays_out(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, from_source("bench", 8), may_train=False, licence="CC-BY-NC-4.0")
+    with pytest.raises(ConfigError, match=r"source 'bench' may not be used for training \(licence"):
+        build(database, recipe(), store, out, min_review=LOW)
+    save(database, from_source("own", 8))
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    assert sources_of(summary) == {"own"}
+    assert summary.manifest.left_out == {"of source bench, which may not be used for training": 8}
+    with pytest.raises(ConfigError, match="'bench' may not be used for training"):
+        build(database, recipe(), store, out, min_review=LOW, source="bench")
+
+
+def test_a_chain_that_names_its_generator_is_set_aside_and_the_rest_goes_on(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    chain, image = make_pair("named", generator="midjourney", group="named")
+    reasoning = replace(chain.reasoning, conclusion="Typical of Midjourney.")
+    save(database, [*make_pairs(20), (replace(chain, reasoning=reasoning), image)])
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    assert summary.manifest.chains == 20
+    assert summary.manifest.left_out == {
+        "with a text that names a generator, source, teacher or file": 1
+    }
+
+
+def test_a_held_out_generator_is_in_the_test_split_only(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    held = [
+        make_pair(f"held {n}", generator="sim-damped", group=f"group {n % 8}") for n in range(16)
+    ]
+    save(database, [*make_pairs(64), *held])
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    rows = ShardSet.open(out).images().to_pylist()
+    kept = [row["split"] for row in rows if row["generator"] == "sim-damped"]
+    assert set(kept) == {"test"}
+    reason = "held-out generator outside the test groups"
+    assert summary.manifest.left_out == {reason: 16 - len(kept)}
+
+
+def store_picture(store: ImageStore, image: ImageRecord, shade: int) -> ImageRecord:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), (shade, 90, 90)).save(buffer, "PNG")
+    return replace(image, path=store.add(buffer.getvalue(), ".png"), format="PNG")
+
+
+def test_the_commands_build_inspect_and_verify(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = [
+        (chain, store_picture(store, image, n)) for n, (chain, image) in enumerate(make_pairs(30))
+    ]
+    save(database, pairs)
+    run = CliRunner().invoke
+    built = run(app, ["build", "--out", str(out), "--min-review", "draft", "--json"])
+    assert built.exit_code == 0, built.output
+    assert json.loads(built.stdout)["images"] == 30
+    assert (out / "preview.html").read_text().count("data:image/png") == 24
+    again = run(app, ["build", "--out", str(out), "--min-review", "draft"])
+    assert "nothing to do" in again.stdout
+    inspected = run(app, ["inspect", str(out)])
+    assert "simulated teacher, no expert" in inspected.stdout
+    assert inspected.stdout.count("  A: ") == 4
+    assert run(app, ["verify", str(out)]).exit_code == 0
+    (out / "images.parquet").unlink()
+    spoilt = run(app, ["verify", str(out), "--json"])
+    assert spoilt.exit_code == 1
+    assert json.loads(spoilt.stdout)["problems"] == ["images.parquet: missing"]
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_what_is_no_shard_set_ends_with_one_line_and_code_2(command: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [command, str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "is no shard set" in done.stderr
+
+
+def test_the_hub_loader_finds_the_splits_through_the_card(
+    database: Database,
+    store: ImageStore,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="needs the extra `dev`")
+    save(database, make_pairs(64))
+    build(database, recipe(), store, out, min_review=LOW)
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    counts = ShardSet.open(out).manifest.counts["split"]
+    found = {name: split.num_rows for name, split in loaded.items()}
+    assert found == {"train": counts["train"], "validation": counts["val"], "test": counts["test"]}
+
+
+# Shortcuts
+
+
+def with_shortcut(number: int = 60) -> list[Pair]:
+    """Pairs of a photograph and a fake in one group; the fakes are wider."""
+    labels = list(Authenticity)
+    return [
+        make_pair(
+            f"shortcut {n}", labels[n % 2], group=f"pair {n // 2}", width=640 if n % 2 else 512
+        )
+        for n in range(number)
+    ]
+
+
+def with_audit(**changes: object) -> Recipe:
+    settings = recipe().settings
+    audit = settings.audit.model_copy(update=changes)
+    return recipe().model_copy(update={"settings": settings.model_copy(update={"audit": audit})})
+
+
+def test_a_shortcut_is_warned_of_in_manifest_card_and_preview(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, with_shortcut())
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    (warning,) = warnings_of(summary.manifest)
+    figures = summary.manifest.checks["shortcuts"].figures
+    assert figures["low"] > 0.6 == figures["threshold"]
+    assert "most of all aspect" in warning
+    assert f"AUC {figures['metadata_auc']:.2f}" in warning
+    for file in ("README.md", "preview.html"):
+        assert "a model may learn this instead of traces" in (out / file).read_text()
+
+
+def test_without_a_shortcut_nothing_is_warned_of(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, make_pairs(96))
+    summary = build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert warnings_of(summary.manifest) == []
+    assert summary.manifest.checks["shortcuts"].figures["metadata_auc"] == 0.5
+
+
+def test_too_few_images_are_no_reason_to_warn(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, with_shortcut(12))
+    summary = build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert "6 real images" in str(summary.manifest.checks["shortcuts"].figures["too_few"])
+
+
+def test_a_release_with_a_shortcut_is_refused_unless_it_is_accepted(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, with_shortcut())
+    with pytest.raises(ConfigError, match="--accept-shortcuts"):
+        build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert not (out / "manifest.json").exists()
+    build(database, recipe(), store, out, min_review=LOW, release=True, accept_shortcuts=True)
+    before = files_of(out)
+    with pytest.raises(ConfigError, match="--accept-shortcuts"):
+        build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert build(database, recipe(), store, out, min_review=LOW).unchanged
+    assert files_of(out) == before
+
+
+@pytest.mark.parametrize(
+    "audit", [{"on_shortcut": "ignore"}, {"metadata_auc": 1.0}], ids=["ignore", "threshold"]
+)
+def test_the_recipe_decides_what_is_a_shortcut(
+    database: Database, store: ImageStore, out: Path, audit: dict[str, object]
+) -> None:
+    save(database, with_shortcut())
+    summary = build(database, with_audit(**audit), store, out, min_review=LOW, release=True)
+    assert warnings_of(summary.manifest) == []
+    assert summary.manifest.checks["shortcuts"].figures["low"] > 0.6
+
+
+def test_a_recipe_may_stop_every_build_with_a_shortcut(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    save(database, with_shortcut())
+    strict = with_audit(on_shortcut="stop")
+    with pytest.raises(ConfigError, match="metadata alone tells"):
+        build(database, strict, store, out, min_review=LOW)
+    assert not build(database, strict, store, out, min_review=LOW, accept_shortcuts=True).unchanged
+
+
+def test_a_build_with_a_warning_gives_the_same_bytes_anywhere(
+    database: Database, store: ImageStore, tmp_path: Path
+) -> None:
+    save(database, with_shortcut())
+    for name in ("a", "b"):
+        build(database, recipe(), store, tmp_path / name, min_review=LOW)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import ConfigError
+from core.records import Split
+from instruct_builder.manifest import SourceFact
+from tests.unit.training.toys import CHECKS, ToySet, make_config, make_set
+from training.data import ImageFolder, ImageRef, Rows, open_shards, plan_batches, read_images
+from training.run import read_inputs
+
+CONFIG = make_config()
+
+
+@pytest.fixture
+def rows(toy: ToySet) -> Rows:
+    return Rows.read(open_shards(toy.shards), Split.TRAIN)
+
+
+def test_rows_hold_the_asked_split_with_their_conversation(rows: Rows) -> None:
+    assert len(rows) == 6 * 12 * 3
+    first = rows.take([0])[0]
+    assert [message["role"] for message in first.messages] == ["user", "assistant"]
+    assert first.target in ("real", "fake")
+    assert len(rows.images()) == 6 * 12
+
+
+def test_batches_hold_one_form_and_one_row_per_image(rows: Rows) -> None:
+    for planned in islice(
+        plan_batches(rows, {"verdict": 1, "discuss": 1}, batch_rows=10, seed=1), 6
+    ):
+        taken = rows.take(planned.places)
+        assert len({row.image.image_id for row in taken}) == 10
+        assert all((len(row.messages) == 4) == (planned.key == "discuss") for row in taken)
+
+
+def test_every_image_comes_once_before_any_comes_twice(rows: Rows) -> None:
+    batches = islice(plan_batches(rows, {"verdict": 1}, batch_rows=9, seed=1), 16)
+    seen = Counter(row.image.image_id for b in batches for row in rows.take(b.places))
+    assert set(seen.values()) == {2}
+    assert len(seen) == 72
+
+
+def test_the_mix_is_kept_after_any_number_of_steps(rows: Rows) -> None:
+    mix = {"verdict_what": 0.5, "verdict_is_fake": 0.3, "discuss": 0.2, "discussion": 0.0}
+    given: Counter[str] = Counter()
+    for step, planned in enumerate(
+        islice(plan_batches(rows, mix, batch_rows=2, seed=1), 100), start=1
+    ):
+        given[planned.key] += 1
+        for key, share in mix.items():
+            assert abs(given[key] - share * step) <= 1
+
+
+def test_a_seed_decides_the_batches(rows: Rows) -> None:
+    def draw(seed: int) -> list[list[int]]:
+        plan = plan_batches(rows, {"verdict": 1, "discussion": 1}, batch_rows=8, seed=seed)
+        return [planned.places.tolist() for planned in islice(plan, 12)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_an_unknown_form_in_the_mix_names_those_that_exist(toy: ToySet) -> None:
+    config = make_config(data__mix={"verdikt": 1})
+    with pytest.raises(ConfigError, match=r"no training row of 'verdikt'.*discuss.*verdict_what"):
+        read_inputs(config, toy.shards, toy.images)
+
+
+@pytest.fixture
+def own(toy: ToySet, tmp_path: Path) -> ToySet:
+    """A copy that a test may damage."""
+    return ToySet(
+        Path(shutil.copytree(toy.shards, tmp_path / "shards")),
+        Path(shutil.copytree(toy.images, tmp_path / "images")),
+    )
+
+
+def test_a_changed_shard_is_refused(own: ToySet) -> None:
+    path = own.shards / "rows-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"rows-00000\.parquet: its SHA-256"):
+        open_shards(own.shards)
+
+
+def test_a_folder_without_manifest_is_refused(own: ToySet) -> None:
+    (own.shards / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=r"no manifest\.json"):
+        open_shards(own.shards)
+
+
+def test_missing_images_are_counted_before_any_work(own: ToySet) -> None:
+    for path in sorted(own.images.rglob("*.png"))[:3]:
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"3 of 144 images are not in .*--images"):
+        read_inputs(CONFIG, own.shards, own.images)
+
+
+def test_a_changed_image_is_refused_when_it_is_read(own: ToySet) -> None:
+    image = read_images(open_shards(own.shards))[0]
+    folder = ImageFolder(own.images)
+    assert folder.read(image.ref).size == (32, 32)
+    folder.path_of(image.ref).write_bytes(b"something else")
+    with pytest.raises(ConfigError, match=rf"{image.ref.image_id}.*has changed"):
+        folder.read(image.ref)
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "a/../../b.png"])
+def test_a_shard_cannot_point_outside_the_image_folder(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="leaves the image folder"):
+        ImageFolder(tmp_path).read(ImageRef("img-1", path, "0"))
+
+
+def test_a_withdrawn_image_is_refused(tmp_path: Path, toy: ToySet) -> None:
+    image = read_images(open_shards(toy.shards))[0].ref.image_id
+    withdrawn = make_set(tmp_path, tombstones=(image,))
+    with pytest.raises(ConfigError, match=f"{image} was withdrawn"):
+        read_images(open_shards(withdrawn.shards))
+
+
+def test_a_source_that_must_not_be_trained_on_is_refused(tmp_path: Path) -> None:
+    sources = (SourceFact(name="loan", licence="unknown", may_train=False),)
+    toy = make_set(tmp_path, sources=sources)
+    with pytest.raises(ConfigError, match="source loan may not be used for training"):
+        open_shards(toy.shards)
+
+
+def test_held_out_generators_are_those_that_the_training_never_saw(toy: ToySet) -> None:
+    test = read_inputs(CONFIG, toy.shards, toy.images).test
+    assert test.held_out == {CHECKS}
+    assert len(test.images) == 4 * 12
+    assert sum(test.among(test.seen)) + sum(test.among(test.held_out)) == 4 * 12 + 4 * 6
+
+
+def test_a_photograph_in_two_splits_is_refused(toy: ToySet) -> None:
+    from training.evaluate import TestSet
+
+    images = read_images(open_shards(toy.shards))
+    leaking = replace(
+        next(image for image in images if image.split is Split.TEST), split=Split.TRAIN
+    )
+    with pytest.raises(ConfigError, match="is in the train and in the test split"):
+        TestSet.of([*images, leaking])
+
+
+def test_a_sample_is_drawn_without_repetition(rows: Rows) -> None:
+    names = [row.instruction_id for row in rows.sample(40, seed=3)]
+    assert len(set(names)) == 40
+    assert len(rows.sample(10_000, seed=3)) == len(rows)
+    assert np.array_equal(names, [row.instruction_id for row in rows.sample(40, seed=3)])

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from core.errors import ConfigError, PermanentError
+from tests.unit.training.families import build_family
+from tests.unit.training.toys import draw_picture, make_config
+from training.collate import IGNORED, Batch, collate, encode_conversation
+from training.config import Optimiser, TrainingConfig
+from training.loop import StepLog, answer_loss, learning_rate_factor, make_optimiser, train
+from training.model import Assembly
+from training.run import Inputs, prepare_model, prepare_torch
+
+TALK = [
+    {"role": "user", "content": "Is this image real or fake?"},
+    {"role": "assistant", "content": "The image is fake."},
+]
+LONG = [TALK[0], {"role": "assistant", "content": "Every second column is brighter. It is fake."}]
+PLAIN = Optimiser(steps=1, learning_rate=1e-3)
+
+
+def make_batch(assembly: Assembly) -> Batch:
+    rows = [
+        encode_conversation(talk, assembly, max_tokens=300, target="fake") for talk in (TALK, LONG)
+    ]
+    return collate(rows, [draw_picture(None, 1), draw_picture(None, 2)], assembly)
+
+
+def losses_by_row(assembly: Assembly, batch: Batch) -> list[torch.Tensor]:
+    """Each row forwarded alone and in full, then its answer tokens picked one by one."""
+    rows = []
+    for row in range(len(batch.labels)):
+        length = int(batch.lengths[row])
+        logits = assembly.model(
+            input_ids=batch.inputs["input_ids"][row : row + 1, :length],
+            pixel_values=batch.inputs["pixel_values"][row : row + 1],
+        ).logits[0]
+        labels = batch.labels[row]
+        rows.append(
+            torch.stack(
+                [
+                    functional.cross_entropy(logits[place - 1], labels[place])
+                    for place in range(1, length)
+                    if labels[place] != IGNORED
+                ]
+            )
+        )
+    return rows
+
+
+def test_the_loss_equals_the_slow_reference(assembly: Assembly) -> None:
+    batch = make_batch(assembly)
+    rows = losses_by_row(assembly, batch)
+    by_token = answer_loss(assembly.model, batch, PLAIN)
+    assert by_token.item() == pytest.approx(torch.cat(rows).mean().item(), abs=1e-5)
+    by_row = answer_loss(assembly.model, batch, PLAIN.model_copy(update={"row_weight": "equal"}))
+    assert by_row.item() == pytest.approx(sum(r.mean().item() for r in rows) / 2, abs=1e-5)
+
+
+def test_the_closed_answer_counts_as_often_as_asked(assembly: Assembly) -> None:
+    batch = make_batch(assembly)
+    settings = PLAIN.model_copy(update={"target_weight": 5.0})
+    losses = torch.cat(losses_by_row(assembly, batch))
+    is_target = batch.is_target[batch.labels != IGNORED]
+    words = assembly.tokenizer.batch_decode(batch.labels[batch.is_target][:, None])
+    assert words == [" fake", " fake"]
+    weights = 1 + 4 * is_target
+    expected = ((losses * weights).sum() / weights.sum()).item()
+    assert answer_loss(assembly.model, batch, settings).item() == pytest.approx(expected, abs=1e-5)
+
+
+def run_steps(config: TrainingConfig, inputs: Inputs) -> list[StepLog]:
+    prepare_torch(config)
+    assembly, _ = prepare_model(config, inputs)
+    steps: list[StepLog] = []
+    train(assembly, inputs.rows, inputs.folder, config, after_step=steps.append)
+    return steps
+
+
+def test_two_runs_have_the_same_losses(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=6, data__augment={"flips": True, "blur_share": 0.5})
+    first, second = run_steps(config, inputs), run_steps(config, inputs)
+    assert [step.loss for step in first] == [step.loss for step in second]
+    other = run_steps(make_config(optimiser__steps=6, seed=2), inputs)
+    assert [step.loss for step in first] != [step.loss for step in other]
+
+
+def test_the_loss_falls_on_planted_stripes(inputs: Inputs) -> None:
+    steps = run_steps(make_config(optimiser__steps=40), inputs)
+    assert np.mean([step.loss for step in steps[-5:]]) < 0.5 * steps[0].loss
+    assert [step.step for step in steps] == list(range(1, 41))
+    assert all(step.answer_tokens >= step.rows == 16 for step in steps)
+
+
+def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=8, data__max_tokens=30)
+    prepare_torch(config)
+    assembly, _ = prepare_model(config, inputs)
+    rows: list[int] = []
+    with pytest.raises(PermanentError, match=r"no row of a batch of discussion.*data\.max_tokens"):
+        train(
+            assembly, inputs.rows, inputs.folder, config,
+            after_step=lambda step: rows.append(step.rows),
+        )  # fmt: skip
+    assert rows
+    assert set(rows) == {16}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=3)
+    assembly, _ = prepare_model(config, inputs)
+    with torch.no_grad():
+        assembly.model.lm_head.weight.fill_(math.nan)
+    with pytest.raises(PermanentError, match=r"step 1, .* the loss is nan; lower"):
+        train(assembly, inputs.rows, inputs.folder, config, after_step=lambda _: None)
+
+
+def test_a_row_without_answer_token_stops_the_run(assembly: Assembly) -> None:
+    batch = make_batch(assembly)
+    batch.labels[0] = IGNORED
+    with pytest.raises(PermanentError, match="no answer token"):
+        answer_loss(assembly.model, batch, PLAIN)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_no_cache_is_kept_although_the_checkpoint_asks_for_one(family: str) -> None:
+    assembly = build_family(family)
+    assert assembly.model.config.get_text_config().use_cache
+    rows = [encode_conversation(TALK, assembly, max_tokens=300)]
+    batch = collate(rows, [draw_picture(None, 1).resize((56, 56))], assembly)
+    answer_loss(assembly.model, batch, PLAIN).backward()
+    output = assembly.model(**batch.inputs, use_cache=False)
+    assert output.past_key_values is None
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_frozen_parts_stay_and_the_others_move(family: str) -> None:
+    assembly = build_family(family)
+    settings = Optimiser(
+        steps=1, learning_rate=0.1, part_rates={"tower": 0, "language": 0}, weight_decay=0.1
+    )
+    before = {name: p.detach().clone() for name, p in assembly.model.named_parameters()}
+    optimiser = make_optimiser(assembly, settings)
+    rows = [encode_conversation(TALK, assembly, max_tokens=300)]
+    batch = collate(rows, [draw_picture(None, 1).resize((56, 56))], assembly)
+    answer_loss(assembly.model, batch, settings).backward()
+    optimiser.step()
+    moved = {name for name, p in assembly.model.named_parameters() if not p.equal(before[name])}
+    assert moved
+    assert {assembly.architecture.part_of(name) for name in moved} == {"projector"}
+
+
+def test_freezing_everything_is_refused(assembly: Assembly) -> None:
+    rates = {"tower": 0.0, "projector": 0.0, "language": 0.0}
+    settings = Optimiser.model_validate({"steps": 1, "learning_rate": 0.1, "part_rates": rates})
+    with pytest.raises(ConfigError, match="freezes every part"):
+        make_optimiser(assembly, settings)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_its_floor() -> None:
+    settings = Optimiser(steps=110, learning_rate=1, warmup_steps=10, floor=0.1)
+    factors = [learning_rate_factor(step, settings) for step in range(1, 111)]
+    assert factors[:10] == pytest.approx([step / 10 for step in range(1, 11)])
+    assert factors[-1] == pytest.approx(0.1)
+    assert factors[59] == pytest.approx(0.55)
+    assert all(a >= b for a, b in pairwise(factors[9:]))

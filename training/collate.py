@@ -1,0 +1,172 @@
+"""From conversations and images to the tensors of one batch, with labels on answer tokens only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.errors import DataError, PermanentError
+from training.model import Assembly
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+IGNORED = -100
+"""label of a token that is not learnt"""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One conversation; the image is still a single placeholder token."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    """of the same length; IGNORED everywhere but on answer tokens"""
+    is_target: tuple[bool, ...]
+    """of the same length; True on the tokens of the closed answer, where there is one"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors of one batch, padded on the right."""
+
+    inputs: dict[str, Tensor]
+    """what the model's forward takes, (rows, tokens) and pixels"""
+    labels: Tensor
+    """(rows, tokens)"""
+    is_target: Tensor
+    """(rows, tokens)"""
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each row without padding."""
+        return self.inputs["attention_mask"].sum(dim=1)
+
+
+def encode_conversation(
+    messages: Sequence[Mapping[str, str]],
+    assembly: Assembly,
+    *,
+    max_tokens: int,
+    target: str | None = None,
+) -> Encoded:
+    """Token ids and labels of one instruction; every assistant turn and its end token is learnt.
+
+    `target` is the closed answer of the last turn: the first word there that spells it. A DataError
+    says why a row cannot be used: no answer, a placeholder in its text, too long, or a token that
+    belongs to both a question and its answer.
+    """
+    text, spans = _find_answers(messages, assembly)
+    ids, offsets = assembly.tokenize(text)
+    is_answer = [_is_in(offset, spans) for offset in offsets]
+    labels = [token if kept else IGNORED for token, kept in zip(ids, is_answer, strict=True)]
+    _check_row(ids, labels, assembly, max_tokens)
+    place = _find_target(text, spans, target)
+    is_target = [first < place[1] and last > place[0] for first, last in offsets]
+    return Encoded(tuple(ids), tuple(labels), tuple(is_target))
+
+
+def _find_answers(
+    messages: Sequence[Mapping[str, str]], assembly: Assembly
+) -> tuple[str, list[tuple[int, int]]]:
+    """The whole conversation as text, and from where to where its answers go."""
+    text = assembly.render(messages)
+    end_token = assembly.tokenizer.eos_token
+    spans = []
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        start = _prefix_length(text, assembly.render(messages[:turn], ask=True))
+        stop = _prefix_length(text, assembly.render(messages[: turn + 1]))
+        closing = text.find(end_token, start, stop)
+        spans.append((start, stop if closing < 0 else closing + len(end_token)))
+    if spans and not text[: spans[-1][1]].endswith(end_token):
+        text = text[: spans[-1][1]].rstrip() + end_token
+        spans[-1] = (spans[-1][0], len(text))
+    return text, spans
+
+
+def _find_target(
+    text: str, spans: Sequence[tuple[int, int]], target: str | None
+) -> tuple[int, int]:
+    """From where to where the closed answer goes; nowhere when there is none."""
+    word = target and re.compile(rf"(?<!\w){re.escape(target)}(?!\w)", re.IGNORECASE)
+    found = word and spans and word.search(text, *spans[-1])
+    return found.span() if found else (0, 0)
+
+
+def _prefix_length(text: str, prefix: str) -> int:
+    if not text.startswith(prefix):
+        raise DataError("the chat template changes earlier turns, so answers cannot be found")
+    return len(prefix)
+
+
+def _is_in(offset: tuple[int, int], spans: Sequence[tuple[int, int]]) -> bool:
+    start, stop = offset
+    for first, last in spans:
+        if start < first < stop:
+            raise DataError("a token belongs to both a question and its answer")
+        if first <= start < last:
+            return True
+    return False
+
+
+def _check_row(
+    ids: Sequence[int], labels: Sequence[int], assembly: Assembly, max_tokens: int
+) -> None:
+    if all(label == IGNORED for label in labels):
+        raise DataError("it has no answer to learn")
+    placeholders = list(ids).count(assembly.image_token_id)
+    if placeholders != 1:
+        raise DataError(f"its text has {placeholders} image placeholders instead of one")
+    if len(ids) > max_tokens:
+        raise DataError(f"{len(ids)} tokens, the most is {max_tokens} (data.max_tokens)")
+
+
+def encode_prompt(text: str, assembly: Assembly) -> Encoded:
+    """A prompt that the model is to go on with; nothing in it is learnt."""
+    ids, _ = assembly.tokenize(text)
+    return Encoded(tuple(ids), (IGNORED,) * len(ids), (False,) * len(ids))
+
+
+def collate(rows: Sequence[Encoded], images: Sequence[Image.Image], assembly: Assembly) -> Batch:
+    """One batch: each row with its image, whose placeholder becomes as many tokens as it needs."""
+    import torch
+
+    pixels = assembly.process_images(images)
+    counts = assembly.count_image_tokens(pixels)
+    image_token = assembly.image_token_id
+    expanded = [_expand(row, count, image_token) for row, count in zip(rows, counts, strict=True)]
+    ids = _pad([row.input_ids for row in expanded], assembly.pad_id)
+    mask = _pad([(1,) * len(row.input_ids) for row in expanded], 0)
+    is_image = ids == image_token
+    if is_image.sum(dim=1).tolist() != counts:
+        raise PermanentError("image placeholders in the text do not match the images of the batch")
+    inputs = {"input_ids": ids, "attention_mask": mask, **pixels}
+    if "image_grid_thw" in pixels:  # without it Qwen models fall back to 1-D positions, silently
+        inputs["mm_token_type_ids"] = is_image.to(torch.int32)
+    return Batch(
+        inputs,
+        labels=_pad([row.labels for row in expanded], IGNORED),
+        is_target=_pad([row.is_target for row in expanded], False),
+    )
+
+
+def _expand(row: Encoded, count: int, image_token: int) -> Encoded:
+    place = row.input_ids.index(image_token)
+    before, after = slice(None, place), slice(place + 1, None)
+    return Encoded(
+        row.input_ids[before] + (image_token,) * count + row.input_ids[after],
+        row.labels[before] + (IGNORED,) * count + row.labels[after],
+        row.is_target[before] + (False,) * count + row.is_target[after],
+    )
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    import torch
+
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

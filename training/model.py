@@ -1,0 +1,319 @@
+"""Models to train: a tiny LLaVA built from nothing, or a checkpoint by name or path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from core.errors import ConfigError
+from training.architectures import ARCHITECTURES, Architecture
+from training.config import Checkpoint, Language, TinyLlava, Vision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+    from torch import Tensor
+
+IMAGE_TOKEN = "<image>"  # noqa: S105
+START, END, PAD = "<s>", "</s>", "<pad>"
+TINY_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] | upper }}:"
+    "{% for part in message['content'] %}"
+    "{{ ' <image>' if part['type'] == 'image' else ' ' + part['text'] }}"
+    "{% endfor %}{{ eos_token if message['role'] == 'assistant' else '\\n' }}{% endfor %}"
+    "{{ 'ASSISTANT:' if add_generation_prompt else '' }}"
+)
+"""the prompt ends without a space: byte-level BPE ties a space to the word after it"""
+NO_FOREIGN_CODE = MappingProxyType({"trust_remote_code": False})
+"""said outright, because transformers would otherwise ask on the terminal"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembly:
+    """A model together with all that turns images and conversations into its inputs."""
+
+    model: Any
+    """a transformers model for images and text"""
+    tokenizer: Any
+    image_processor: Any
+    chat_template: str
+    """Jinja; rendered in the sandbox of transformers"""
+    architecture: Architecture
+
+    @property
+    def image_token_id(self) -> int:
+        return int(self.model.config.image_token_id)
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, ask: bool = False) -> str:
+        """The conversation as text; the image stands before the first user turn.
+
+        `ask` adds what comes before an answer of the model.
+        """
+        text = self.tokenizer.apply_chat_template(
+            _with_image(messages),
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=ask,
+        )
+        return str(text)
+
+    def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, and the characters that each stands for."""
+        start = self.tokenizer.bos_token
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=not (start and text.startswith(start)),
+            return_offsets_mapping=True,
+        )
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def process_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Pixels as the model's own preprocessing makes them."""
+        return dict(self.image_processor(images=list(images), return_tensors="pt"))
+
+    def count_image_tokens(self, pixels: Mapping[str, Tensor]) -> list[int]:
+        """Tokens that each image takes in the text."""
+        return self.architecture.count_image_tokens(pixels, self.model.config)
+
+    def save(self, folder: Path) -> None:
+        """Write what `load_checkpoint` reads."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.chat_template = self.chat_template
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+
+
+def _with_image(messages: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = [
+        {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]}
+        for message in messages
+    ]
+    first_user = next(turn for turn in turns if turn["role"] == "user")
+    first_user["content"].insert(0, {"type": "image"})
+    return turns
+
+
+def build_tiny(
+    settings: TinyLlava,
+    *,
+    conversations: Iterable[Sequence[Mapping[str, str]]],
+    images: Sequence[Image.Image],
+    seed: int,
+) -> Assembly:
+    """A small LLaVA: CLIP tower, two-layer projector, Llama, and a tokenizer of its own.
+
+    `conversations` and `images` are training data: the tokenizer learns from the former, the first
+    layer of the tower is fitted to the latter when the settings ask for whitening.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(conversations, settings.language)
+    assembly = Assembly(
+        model=_untrained_llava(settings, tokenizer),
+        tokenizer=tokenizer,
+        image_processor=_image_processor(settings.vision),
+        chat_template=TINY_TEMPLATE,
+        architecture=ARCHITECTURES["llava"],
+    )
+    if settings.vision.patch_init == "whitened":
+        pixels = assembly.process_images(images)["pixel_values"]
+        whiten_patches(assembly.model, pixels, floor=settings.vision.whitening_floor)
+    return assembly
+
+
+def train_tokenizer(
+    conversations: Iterable[Sequence[Mapping[str, str]]], settings: Language
+) -> Any:
+    """A byte-level BPE tokenizer: every text has tokens, whatever it was trained on."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocabulary,
+        special_tokens=[PAD, START, END, IMAGE_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(_texts(conversations), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=START,
+        eos_token=END,
+        pad_token=PAD,
+        additional_special_tokens=[IMAGE_TOKEN],
+    )
+
+
+def _texts(conversations: Iterable[Sequence[Mapping[str, str]]]) -> Iterator[str]:
+    """Turns as the template writes them, special tokens left out."""
+    for messages in conversations:
+        for message in messages:
+            yield f"{message['role'].upper()}: {message['content']}"
+
+
+def _untrained_llava(settings: TinyLlava, tokenizer: Any) -> Any:
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
+
+    vision, language = settings.vision, settings.language
+    tower = CLIPVisionConfig(
+        hidden_size=vision.hidden_size,
+        intermediate_size=4 * vision.hidden_size,
+        num_hidden_layers=vision.layers,
+        num_attention_heads=vision.heads,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        projection_dim=vision.hidden_size,
+    )
+    llama = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=language.hidden_size,
+        intermediate_size=4 * language.hidden_size,
+        num_hidden_layers=language.layers,
+        num_attention_heads=language.heads,
+        num_key_value_heads=language.heads,
+        max_position_embeddings=language.max_tokens,
+        initializer_range=language.init_std,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=llama,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=(vision.image_size // vision.patch_size) ** 2,
+    )
+    return LlavaForConditionalGeneration(config)
+
+
+def _image_processor(vision: Vision) -> Any:
+    """Crops instead of resizing: resampling would wash out the traces."""
+    from transformers import CLIPImageProcessorPil
+
+    side = {"height": vision.image_size, "width": vision.image_size}
+    return CLIPImageProcessorPil(
+        do_resize=False,
+        crop_size=side,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.27, 0.27, 0.27],
+    )
+
+
+def whiten_patches(model: Any, pixels: Tensor, *, floor: float) -> None:
+    """Start the tower's first layer from random filters over whitened patches of `pixels`.
+
+    The energy of photographs lies in low frequencies, that of generator traces in high ones, which
+    a layer started from plain noise hardly sees. Whitening gives every frequency the same gain, as
+    in the patch-whitening initialisation of fast image classifiers (K. Jordan, arXiv 2404.00498).
+    `pixels` is (images, 3, height, width); `floor` is added to each eigenvalue of the patches'
+    covariance, as a fraction of their mean.
+    """
+    import torch
+
+    weight = model.model.vision_tower.embeddings.patch_embedding.weight
+    side = weight.shape[-1]
+    with torch.no_grad():
+        patches = torch.nn.functional.unfold(pixels, side, stride=side)
+        patches = patches.transpose(1, 2).reshape(-1, weight[0].numel()).double()
+        centred = patches - patches.mean(dim=0)
+        energy, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+        gain = (energy.clamp(min=0) + floor * energy.mean()).rsqrt()
+        whitening = axes @ torch.diag(gain) @ axes.T
+        filters = torch.randn(len(weight), len(whitening), dtype=torch.float64) @ whitening
+        filters /= (centred @ filters.T).std()
+        weight.copy_(filters.reshape(weight.shape))
+
+
+def load_checkpoint(settings: Checkpoint) -> Assembly:
+    """A published checkpoint by name, or one from a folder; no code of the checkpoint is run."""
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModelForImageTextToText,
+        AutoTokenizer,
+    )
+
+    name = settings.name
+    _check_folder(name)
+    with _explain_failure(name):
+        config = AutoConfig.from_pretrained(name, **NO_FOREIGN_CODE)
+        architecture = _find_architecture(name, config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(name, **NO_FOREIGN_CODE)
+        assembly = Assembly(
+            model=AutoModelForImageTextToText.from_pretrained(
+                name, dtype=getattr(torch, settings.dtype), **NO_FOREIGN_CODE
+            ),
+            tokenizer=tokenizer,
+            image_processor=AutoImageProcessor.from_pretrained(
+                name, backend="pil", **NO_FOREIGN_CODE
+            ),
+            chat_template=_find_template(name, tokenizer),
+            architecture=architecture,
+        )
+    if settings.activation_checkpointing:
+        assembly.model.activation_checkpointing_enable()
+    return assembly
+
+
+def _check_folder(name: str) -> None:
+    """A name that can only be a folder must be one; the hub need not be asked."""
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_path and not (Path(name) / "config.json").is_file():
+        raise ConfigError(f"model.name: {name} is no checkpoint folder, it has no config.json")
+
+
+@contextmanager
+def _explain_failure(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"model.name: {name} cannot be loaded: {reason} "
+            "(name a folder with a downloaded checkpoint, or a name that this machine can fetch)"
+        ) from None
+
+
+def _find_architecture(name: str, model_type: str) -> Architecture:
+    try:
+        return ARCHITECTURES[model_type]
+    except KeyError:
+        known = ", ".join(ARCHITECTURES)
+        raise ConfigError(
+            f"model.name: {name} is of type {model_type!r}; supported: {known}"
+        ) from None
+
+
+def _find_template(name: str, tokenizer: Any) -> str:
+    """The chat template of the processor, else of the tokenizer."""
+    from transformers import ProcessorMixin
+
+    settings, _ = ProcessorMixin.get_processor_dict(name)
+    template = settings.get("chat_template") or tokenizer.chat_template
+    if isinstance(template, Mapping):
+        template = template.get("default")
+    if not template:
+        raise ConfigError(f"model.name: {name} has no chat template")
+    return str(template)

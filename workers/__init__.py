@@ -1,0 +1,1 @@
+"""The one Celery application and the worker processes that run it."""

@@ -1,0 +1,112 @@
+"""Run a drafting campaign to its end: in this process, or by the workers on the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from core.errors import ConfigError, PermanentError
+from core.recipe import REHEARSAL, Recipe
+from core.settings import Settings
+from db.engine import Database
+from db.work import stopped_because
+from generation.campaign import Campaign, Progress, progress
+from generation.desk import Assignment, Desk, check_teachers, open_desk
+from generation.janitor import tidy
+from generation.tasks import enqueue
+from teacher.rehearsal import start_rehearsal
+from workers.app import in_process_worker, make_app
+
+POLL_SECONDS = 0.2
+SILENCE_SECONDS = 20.0
+"""without progress for so long, ask whether any worker lives and enqueue again"""
+
+Report = Callable[[Progress], None]
+
+
+def run_campaign(
+    settings: Settings,
+    database: Database,
+    recipe: Recipe,
+    campaign: Campaign,
+    *,
+    report: Report = lambda _: None,
+) -> Progress:
+    """Draft everything that is due; raises PermanentError when the campaign was stopped."""
+    if not campaign.due:
+        return progress(database, campaign)
+    with ExitStack() as stack:
+        assignment = Assignment(
+            campaign_id=campaign.campaign_id,
+            recipe=str(recipe.folder.resolve()),
+            rehearsal_url=stack.enter_context(_rehearsal(settings, recipe)),
+        )
+        desk = open_desk(assignment)
+        check_teachers(desk)
+        tidy(database, campaign.campaign_id)
+        stack.enter_context(_crew(settings, desk))
+        return _wait(settings, desk, campaign, assignment, report)
+
+
+def _rehearsal(settings: Settings, recipe: Recipe) -> AbstractContextManager[str | None]:
+    """The rehearsal teacher where an arm uses it; it logs every request that it is sent."""
+    if any(arm.teacher == REHEARSAL for arm in recipe.arms):
+        return start_rehearsal(recipe.folder, log=settings.fakescope_home / "rehearsal.jsonl")
+    return nullcontext(None)
+
+
+@contextmanager
+def _crew(settings: Settings, desk: Desk) -> Iterator[None]:
+    """Somebody to do the work: a worker thread of our own when no broker is configured."""
+    app = make_app(settings)
+    app.set_default()
+    if settings.celery_broker_url is not None:
+        yield
+        return
+    with in_process_worker(app):
+        try:
+            yield
+        finally:
+            desk.stop.set()
+    desk.stop.clear()
+
+
+def _wait(
+    settings: Settings, desk: Desk, campaign: Campaign, assignment: Assignment, report: Report
+) -> Progress:
+    """Enqueue, then look at the database until nothing is due; enqueue again after a silence."""
+    enqueue(assignment)
+    seen, changed = progress(desk.database, campaign), time.monotonic()
+    while seen.done < seen.total:
+        report(seen)
+        time.sleep(POLL_SECONDS)
+        _raise_if_stopped(desk)
+        now = progress(desk.database, campaign)
+        if now != seen:
+            seen, changed = now, time.monotonic()
+        elif time.monotonic() - changed > SILENCE_SECONDS:
+            _check_workers(settings)
+            tidy(desk.database, campaign.campaign_id)
+            enqueue(assignment)
+            changed = time.monotonic()
+    report(seen)
+    return seen
+
+
+def _raise_if_stopped(desk: Desk) -> None:
+    """Raise what stopped the campaign: here, or in a worker elsewhere."""
+    for failure in desk.failures:
+        raise failure
+    with desk.database.read() as session:
+        reason = stopped_because(session, desk.campaign_id)
+    if reason is not None:
+        raise PermanentError(f"drafting stopped: {reason}; what was stored is kept, run it again")
+
+
+def _check_workers(settings: Settings) -> None:
+    if settings.celery_broker_url is not None and not make_app(settings).control.ping(timeout=2):
+        raise ConfigError(
+            "no worker answers on CELERY_BROKER_URL: start one with `make worker`, or unset "
+            "CELERY_BROKER_URL to draft inside this command"
+        )
