@@ -3,7 +3,7 @@
 # Values may hold spaces and quotes:  make build-instruct IMAGES="my photos" SOURCE=mine
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-instruct train worker bench test test-all check
+.PHONY: help setup build-instruct annotate train worker up down bench test test-all check
 
 RUN := .venv/bin/python
 SETUP := sh scripts/setup.sh
@@ -16,6 +16,11 @@ endif
 # Worker processes of the tests. Two are enough for this suite and gentle on memory.
 JOBS ?= 2
 
+# Docker Compose, or a message when it is not there.
+COMPOSE := docker compose version >/dev/null 2>&1 || { \
+	echo "Docker Compose is not there: install it, or start the servers of compose.yaml yourself"; \
+	exit 2; }; docker compose
+
 # A value as one word of the shell, whatever it holds; an option only when its variable has a value.
 quote = '$(subst ','\'',$(value $(1)))'
 option = $(if $(value $(1)),$(2) $(call quote,$(1)))
@@ -26,13 +31,20 @@ help: ## list the targets
 setup: ## make .venv with the base install; EXTRAS="train dev" and TORCH_BACKEND=cpu|cu130|... add to it
 	@$(SETUP) $(EXTRAS)
 
-build-instruct: ## the main job: images in, FakeInstruct shards out (IMAGES SOURCE LABEL GENERATOR LICENCE MIN_REVIEW BUDGET RECIPE OUT)
+build-instruct: ## the main job: images in, FakeInstruct shards out (IMAGES SOURCE LABEL GENERATOR LICENCE NORMALISE=1 MIN_REVIEW BUDGET RECIPE OUT)
 	@$(SETUP)
 	@$(RUN) -m main_job \
 		$(call option,IMAGES,--images) $(call option,SOURCE,--source) \
 		$(call option,LABEL,--label) $(call option,GENERATOR,--generator) \
-		$(call option,LICENCE,--licence) $(call option,MIN_REVIEW,--min-review) \
+		$(call option,LICENCE,--licence) $(if $(value NORMALISE),--normalise) \
+		$(call option,MIN_REVIEW,--min-review) \
 		$(call option,BUDGET,--budget) $(call option,RECIPE,--recipe) $(call option,OUT,--out)
+
+annotate: ## experts check drafts in Label Studio on this machine, until Ctrl-C (SOURCE LIMIT PORT RECIPE)
+	@$(SETUP)
+	@$(RUN) -m annotation serve \
+		$(call option,SOURCE,--source) $(call option,LIMIT,--limit) \
+		$(call option,PORT,--port) $(call option,RECIPE,--recipe)
 
 train: ## train and validate the small model on the shards of `make build-instruct` (OUT)
 	@$(SETUP) train
@@ -40,13 +52,20 @@ train: ## train and validate the small model on the shards of `make build-instru
 		--shards "$${FAKESCOPE_HOME:-data}/fakeinstruct" --images "$${FAKESCOPE_HOME:-data}/images" \
 		--out $(if $(value OUT),$(call quote,OUT),"$${FAKESCOPE_HOME:-data}/runs/tiny")
 
-worker: ## a Celery worker for the broker named by CELERY_BROKER_URL
+worker: ## a Celery worker for the broker named by CELERY_BROKER_URL (QUEUES: only these teachers)
 	@$(SETUP)
-	@$(RUN) -m workers
+	@$(RUN) -m workers $(call option,QUEUES,--queues)
 
-bench: ## measure the main job, and how well the small model learns the demo (half an hour)
+up: ## start PostgreSQL, Redis and RabbitMQ in containers, for this machine alone (compose.yaml)
+	@$(COMPOSE) up --detach --wait
+
+down: ## stop the servers of `make up`; their data stays
+	@$(COMPOSE) down
+
+bench: ## measure the main job, drafting beside its peers, and how well the small model learns the demo (an hour)
 	@$(SETUP) train dev
 	@$(RUN) -m benchmarks.main_job
+	@$(RUN) -m benchmarks.drafting
 	@$(RUN) -m benchmarks.demo_learning
 
 test: ## the tests; what this machine cannot run is skipped with the reason (JOBS=2)

@@ -24,11 +24,12 @@ from core.settings import Settings, load_settings
 from core.sources import DEMO, choose_sources
 from core.split import split_components
 from db.engine import Database, open_database
-from db.images import count_images, imported_files, source_names
+from db.images import count_images, source_names, total_files
 from db.reports import Status, status
 from generation.campaign import Campaign, Progress, check_ceiling, prepare
 from generation.console import Report, counting, drafting_bar
 from generation.ingest import EncodedImage, ingest, ingest_encoded
+from generation.normalise import normalise as normalise_images
 from imaging.photographs import LICENCES, photographs
 from imaging.simulate import DemoImage, count_demo_images, demo_images
 from imaging.store import ImageStore
@@ -46,6 +47,7 @@ then: make build-instruct IMAGES=<folder> SOURCE=<name>"""
 
 NEXT = """What next
   make train         train and validate a small FakeScope on these shards (minutes, no GPU)
+  make annotate      experts check the drafts in Label Studio: docs/howto/label-studio.md
   your own images    docs/howto/own-images.md
   a real teacher     docs/howto/real-teacher.md
   training           docs/howto/training.md"""
@@ -113,6 +115,9 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
     label: Annotated[Authenticity | None, typer.Option(help="Label of every image.")] = None,
     generator: Annotated[str | None, typer.Option(help="Generator of every image.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the collection.")] = "unknown",
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Work on crops in which metadata tells no label.")
+    ] = False,
     min_review: Annotated[
         ReviewLevel | None, typer.Option(help="Least review level; default: the recipe's.")
     ] = None,
@@ -137,6 +142,8 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
             _take_in(
                 desk, Collection(folder=images, source=origin, label=label, generator=generator)
             )
+        if normalise:
+            source = _normalise(desk, source)
         _fill_demo(desk)
         is_demo = _chosen_sources(desk, source) == [DEMO]
     with clock.step("drafts"):
@@ -186,12 +193,28 @@ def _take_in(desk: Desk, collection: Collection) -> None:
     typer.echo(summary.text())
 
 
+def _normalise(desk: Desk, source: str | None) -> str:
+    """Crop and encode both labels of a source alike; returns the source that this makes."""
+    if source is None:
+        raise ConfigError("name the collection to normalise: SOURCE=<name>")
+    with counting("normalising") as report:
+        made = normalise_images(
+            desk.database,
+            desk.store,
+            desk.recipe.settings.normalise,
+            sources=[source],
+            progress=report,
+        )
+    typer.echo(made.text())
+    return made.into
+
+
 def _fill_demo(desk: Desk) -> None:
     """Fill an empty default database with the demo, or finish a demo that was cut short."""
     demo, split = desk.recipe.settings.demo, desk.recipe.settings.split.plan()
     with desk.database.read() as session:
         has_others = bool(set(source_names(session)) - {DEMO})
-        is_filled = len(imported_files(session, DEMO)) >= count_demo_images(demo.crops)
+        is_filled = total_files(session, DEMO) >= count_demo_images(demo.crops)
     if has_others or is_filled or not desk.settings.has_default_database:
         return
     part_of = split_components([photograph.name for photograph in photographs()], split)

@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSummary:
-    """What one pass over the drafts of an arm did."""
+    """What one pass over the drafts of the chain arms did."""
 
     drafts: int
     new_chains: int
@@ -35,13 +35,12 @@ class ChainSummary:
 
 
 def chain_drafts(database: Database, recipe: Recipe) -> ChainSummary:
-    """Build the chain of every draft in the recipe's chain arm; unchanged ones stay."""
-    arm = recipe.settings.drafting.chain_arm
+    """Build the chain of every draft in the recipe's chain arms; unchanged ones stay."""
     campaign_id = campaign_id_of(recipe)
     total = new = contradictions = 0
     by_level: Counter[ReviewLevel] = Counter()
-    with database.read() as reading:
-        for batch in _batches(drafts(reading, campaign_id, arm)):
+    for arm in recipe.settings.drafting.chain_arms:
+        for batch in _batches(_drafts_of(database, campaign_id, arm)):
             chains = _chains_of(database, recipe, batch)
             with database.write() as session:
                 new += save_chains(session, chains)
@@ -52,6 +51,11 @@ def chain_drafts(database: Database, recipe: Recipe) -> ChainSummary:
     return ChainSummary(
         drafts=total, new_chains=new, contradictions=contradictions, by_level=dict(by_level)
     )
+
+
+def _drafts_of(database: Database, campaign_id: str, arm: str) -> Iterator[Draft]:
+    with database.read() as session:
+        yield from drafts(session, campaign_id, arm)
 
 
 def _chains_of(database: Database, recipe: Recipe, batch: list[Draft]) -> list[ReasoningChain]:

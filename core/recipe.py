@@ -6,7 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -16,10 +16,12 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from core.errors import ConfigError
-from core.ids import canonical_json, sha256_text
+from core.ids import canonical_json, sha256_bytes, sha256_text
+from core.limits import Limits
 from core.records import Authenticity, Exemplar, ReviewLevel
 from core.settings import Settings
 from core.split import SplitPlan
@@ -30,6 +32,8 @@ DEFAULT_RECIPE = RECIPES / "fakescope"
 REHEARSAL = "rehearsal"
 """the teacher that measures pixels on localhost; no vision-language model"""
 EXEMPLARS_FILE = "exemplars.yaml"
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""ten times as fast where PyYAML was built with libyaml, as its wheels are"""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,6 +42,19 @@ class Strict(BaseModel):
     """A part of a recipe: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Views(Strict):
+    """What a teacher is sent of an image longer than the thumbnail: all of it, and crops."""
+
+    thumbnail: int = Field(768, ge=64)
+    """pixels of the longer side"""
+    crops: int = Field(4, ge=0, le=16)
+    """at most so many, at full resolution"""
+    crop_size: int = Field(512, ge=64)
+    """pixels a side"""
+    jpeg_quality: int | None = Field(None, ge=1, le=100)
+    """how both are encoded; without it as PNG, which loses nothing"""
 
 
 class Arm(Strict):
@@ -52,20 +69,52 @@ class Arm(Strict):
     temperature: float = 0.0
     max_output_tokens: int = Field(1200, ge=64)
     detail: Literal["auto", "low", "high", "original"] = "high"
+    views: Views | None = None
+    """without it every image is sent as it is stored, byte for byte"""
+    share: float | None = Field(None, gt=0)
+    """the arms that have one divide the images among themselves, in this proportion"""
+    sample: int | None = Field(None, ge=1)
+    """at most so many images, drawn by the seed; without it all"""
+    control: bool = False
+    """sends photographs alone, without their label, to see which traces a teacher invents"""
+    timeout_s: float = Field(120.0, gt=0)
+    """how long a reply is waited for; decides no draft"""
+    limits: Limits | None = None
+    """what its teacher allows in a minute; decides no draft"""
+
+    @model_validator(mode="after")
+    def _a_control_takes_no_share(self) -> Self:
+        if self.control and self.share is not None:
+            raise ValueError(f"arm {self.name} is a control: it takes no share, give it a sample")
+        return self
 
 
 class Demonstrations(Strict):
     """Whether prompts that have a place for exemplars show them."""
 
     use: bool = True
+    send_pictures: bool = False
+    """also the pictures of those exemplars that have one"""
+
+
+class BatchSettings(Strict):
+    """What a batch may hold, and how `draft --batch --wait` waits; decides no draft."""
+
+    lines: int = Field(50_000, ge=1, le=50_000)
+    """requests in one file"""
+    bytes: int = Field(200_000_000, ge=1, le=200_000_000)
+    """of one file"""
+    poll_seconds: float = Field(30.0, gt=0)
 
 
 class Drafting(Strict):
     """How images get their drafts."""
 
     arms: tuple[Arm, ...] = Field(min_length=1)
-    chain_arm: str
-    """the arm whose drafts become chains"""
+    chain_arms: tuple[str, ...] = Field(min_length=1)
+    """the arms whose drafts become chains: one, or some that share the images"""
+    seed: int = 1
+    """decides shares and samples"""
     guidance: Literal["none", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "none"
     """trace categories that steer the teacher where no expert has chosen any"""
     demonstrations: Demonstrations = Demonstrations()
@@ -74,8 +123,20 @@ class Drafting(Strict):
     claim_seconds: int = Field(300, ge=10)
     max_tries: int = Field(4, ge=1)
     """calls for one image that failed in passing, before it is quarantined"""
+    max_claims: int = Field(20, ge=1)
+    """claims of one image whose worker did not live to end them, before it is quarantined"""
     max_reasks: int = Field(2, ge=0)
     """further calls after a reply that could not be used"""
+    batch: BatchSettings = BatchSettings()
+
+    @field_validator("arms")
+    @classmethod
+    def _names_differ(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        names = [arm.name for arm in arms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the names of arms must differ: {', '.join(twice)}")
+        return arms
 
 
 class Review(Strict):
@@ -94,6 +155,27 @@ class Audit(Strict):
     """`warn` stops a release too; `ignore` only records the figures"""
     metadata_auc: float = Field(0.6, ge=0.5, le=1)
     """a shortcut is there when the lower end of the AUC's 95 % interval is above this"""
+    on_overlap: Literal["warn", "stop", "leave_out", "ignore"] = "warn"
+    """what follows when a registered benchmark holds training images; `warn` stops a release"""
+
+
+JpegQuality = Annotated[int, Field(ge=1, le=100)]
+
+
+class Normalise(Strict):
+    """How `normalise` crops and encodes photographs and fakes alike."""
+
+    least_side: int = Field(64, ge=32)
+    """pixels; smaller images are left out"""
+    jpeg_quality: tuple[JpegQuality, JpegQuality] = (85, 96)
+    """both labels draw their quality from this range, inclusive"""
+
+    @field_validator("jpeg_quality")
+    @classmethod
+    def _is_range(cls, quality: tuple[int, int]) -> tuple[int, int]:
+        if quality[0] > quality[1]:
+            raise ValueError("the lowest quality comes first")
+        return quality
 
 
 class SplitSettings(Strict):
@@ -146,6 +228,7 @@ class RecipeFile(Strict):
     drafting: Drafting
     review: Review
     audit: Audit = Audit()
+    normalise: Normalise = Normalise()
     split: SplitSettings
     build: Build
     demo: Demo
@@ -159,9 +242,22 @@ class ExemplarEntry(Strict):
     categories: tuple[str, ...] = Field(min_length=1)
     description: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     simulated: bool = False
+    picture: str | None = None
+    """file of the picture, relative to the recipe folder and inside it"""
+    licence: str | None = None
+    """of the picture, as an SPDX identifier or a short phrase"""
+
+    @model_validator(mode="after")
+    def _picture_has_a_licence(self) -> Self:
+        if self.picture is not None and not self.licence:
+            raise ValueError(f"exemplar {self.id} names a picture: give its licence too")
+        return self
 
     def record(self) -> Exemplar:
-        return Exemplar(exemplar_id=self.id, **self.model_dump(exclude={"id"}))
+        return Exemplar(
+            exemplar_id=self.id,
+            **self.model_dump(include={"label", "categories", "description", "simulated"}),
+        )
 
 
 class ExemplarFile(Strict):
@@ -205,6 +301,8 @@ class Recipe(Strict):
     """rules of the rehearsal teacher, parsed YAML"""
     exemplars: tuple[Exemplar, ...] = ()
     """what demonstrations are chosen from"""
+    exemplar_pictures: Mapping[str, bytes] = {}
+    """files by exemplar id; empty unless the recipe sends them"""
 
     @property
     def name(self) -> str:
@@ -235,10 +333,12 @@ def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
     if not (folder / "recipe.yaml").is_file():
         raise ConfigError(f"{folder} is no recipe: it has no recipe.yaml")
     settings = read_model(folder / "recipe.yaml", RecipeFile)
+    exemplars = _read_exemplars(folder / EXEMPLARS_FILE)
+    pictures = _read_exemplar_pictures(folder, exemplars, settings.drafting.demonstrations)
     recipe = Recipe(
         folder=folder,
         digest=_digest(folder, "."),
-        drafting_digest=_drafting_digest(folder, settings.drafting),
+        drafting_digest=_drafting_digest(folder, settings.drafting, pictures),
         settings=settings,
         taxonomy=read_model(folder / "taxonomy.yaml", Taxonomy),
         prompts={p.stem: _read_text(p) for p in sorted((folder / "prompts").glob("*.jinja"))},
@@ -246,7 +346,8 @@ def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
             p.stem: read_yaml(p) for p in sorted((folder / "instructions").glob("*.yaml"))
         },
         rehearsal=read_yaml(folder / "rehearsal.yaml"),
-        exemplars=_read_exemplars(folder / EXEMPLARS_FILE),
+        exemplars=tuple(entry.record() for entry in exemplars),
+        exemplar_pictures=pictures,
     )
     _check_references(recipe)
     return recipe
@@ -264,36 +365,75 @@ def configured_recipe(folder: Path, settings: Settings) -> Recipe:
     if settings.openai_model is None and any(a.teacher == REHEARSAL for a in recipe.arms):
         raise ConfigError("OPENAI_BASE_URL names a teacher: name its model in OPENAI_MODEL too")
     arms = tuple(
-        arm.model_copy(update={"teacher": base_url, "model": settings.openai_model})
+        arm.model_copy(
+            update={
+                "teacher": base_url,
+                "model": settings.openai_model,
+                "limits": _configured_limits(arm, settings),
+            }
+        )
         if arm.teacher == REHEARSAL
         else arm
         for arm in recipe.arms
     )
+    _check_limits(arms, where=f"recipe {recipe.name}")
     drafting = recipe.settings.drafting.model_copy(update={"arms": arms})
     return recipe.model_copy(
         update={
             "settings": recipe.settings.model_copy(update={"drafting": drafting}),
-            "drafting_digest": _drafting_digest(folder, drafting),
+            "drafting_digest": _drafting_digest(folder, drafting, recipe.exemplar_pictures),
         }
     )
 
 
-def _drafting_digest(folder: Path, drafting: Drafting) -> str:
-    settings = drafting.model_dump(mode="json", include={"arms", "guidance", "demonstrations"})
+def _configured_limits(arm: Arm, settings: Settings) -> Limits | None:
+    """The arm's limits, each replaced by that of the environment where it names one."""
+    named = {
+        "requests_per_minute": settings.openai_requests_per_minute,
+        "tokens_per_minute": settings.openai_tokens_per_minute,
+    }
+    replaced = {name: value for name, value in named.items() if value is not None}
+    kept = arm.limits.model_dump() if arm.limits else {}
+    return Limits(**(kept | replaced)) if kept or replaced else None
+
+
+def _drafting_digest(folder: Path, drafting: Drafting, pictures: Mapping[str, bytes]) -> str:
+    settings = drafting.model_dump(
+        mode="json",
+        include={"arms", "seed", "guidance", "demonstrations"},
+        exclude={"arms": {"__all__": {"limits", "timeout_s"}}},
+    )
+    sent = {name: sha256_bytes(data) for name, data in pictures.items()}
     return sha256_text(
-        canonical_json(settings)
+        canonical_json([settings, sent])
         + _digest(folder, "prompts", "taxonomy.yaml", "rehearsal.yaml", EXEMPLARS_FILE)
     )
 
 
-def _read_exemplars(path: Path) -> tuple[Exemplar, ...]:
-    if not path.is_file():
-        return ()
-    return tuple(entry.record() for entry in read_model(path, ExemplarFile).exemplars)
+def _read_exemplars(path: Path) -> tuple[ExemplarEntry, ...]:
+    return read_model(path, ExemplarFile).exemplars if path.is_file() else ()
+
+
+def _read_exemplar_pictures(
+    folder: Path, exemplars: Iterable[ExemplarEntry], demonstrations: Demonstrations
+) -> dict[str, bytes]:
+    """The files that the recipe sends; a ConfigError for one that it names and does not hold."""
+    named = {entry.id: entry.picture for entry in exemplars if entry.picture is not None}
+    for name, picture in named.items():
+        path = (folder / picture).resolve()
+        if not (path.is_relative_to(folder.resolve()) and path.is_file()):
+            raise ConfigError(
+                f"{folder / EXEMPLARS_FILE}: exemplar {name}: there is no picture {picture} "
+                "inside the recipe folder"
+            )
+    if not (demonstrations.use and demonstrations.send_pictures):
+        return {}
+    return {name: (folder / picture).read_bytes() for name, picture in named.items()}
 
 
 def _check_references(recipe: Recipe) -> None:
-    recipe.arm(recipe.settings.drafting.chain_arm)
+    _check_chain_arms(recipe)
+    _check_limits(recipe.arms, where=str(recipe.folder / "recipe.yaml"))
     for arm in recipe.arms:
         if arm.mode not in recipe.prompts:
             raise ConfigError(
@@ -305,6 +445,29 @@ def _check_references(recipe: Recipe) -> None:
     for exemplar in recipe.exemplars:
         where = f"{EXEMPLARS_FILE}: exemplar {exemplar.exemplar_id}"
         _check_categories(recipe, exemplar.categories, where=where)
+
+
+def _check_limits(arms: Iterable[Arm], *, where: str) -> None:
+    """A teacher counts all that its model is asked, whichever arm asks."""
+    first: dict[tuple[str, str], Arm] = {}
+    for arm in arms:
+        other = first.setdefault((arm.teacher.rstrip("/"), arm.model), arm)
+        if arm.limits != other.limits:
+            raise ConfigError(
+                f"{where}: arms {other.name} and {arm.name} ask {arm.model} of the same teacher: "
+                "give them the same limits"
+            )
+
+
+def _check_chain_arms(recipe: Recipe) -> None:
+    """No image may get two chains, and none from a teacher that was not told its label."""
+    arms = [recipe.arm(name) for name in recipe.settings.drafting.chain_arms]
+    where = f"{recipe.folder / 'recipe.yaml'}: drafting.chain_arms"
+    for arm in arms:
+        if arm.control:
+            raise ConfigError(f"{where}: {arm.name} is a control; its drafts become no chains")
+        if len(arms) > 1 and arm.share is None:
+            raise ConfigError(f"{where}: several arms are named, and {arm.name} has no share")
 
 
 def _check_categories(recipe: Recipe, names: tuple[str, ...], *, where: str) -> None:
@@ -337,7 +500,7 @@ def _read_text(path: Path) -> str:
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file safely; a broken or missing one is a ConfigError that names the line."""
     try:
-        return yaml.safe_load(_read_text(path))
+        return yaml.load(_read_text(path), Loader=YAML_LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+
+from core.ids import sha256_bytes
 
 
 class Authenticity(StrEnum):
@@ -111,6 +115,23 @@ class ImageRecord:
     generator: str | None
     """None for photographs and for unlabelled images"""
     source: str
+    size_bytes: int | None = None
+    """of the file in the image store; None: not known, as shard sets do not say it"""
+    subsampling: str | None = None
+    """chroma subsampling of a JPEG: `4:2:0`, `4:4:4`, `grey`, ...; None: another format, or not
+    known"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkImage:
+    """One image of a benchmark: a source that is for evaluation only, or a list of hashes."""
+
+    benchmark: str
+    name: str
+    """its image id, or its hash as listed"""
+    sha256: str | None
+    """of the published file; None: only its perceptual hash is known"""
+    phash: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +186,34 @@ class Exemplar:
     """written for a demo, about no real image"""
 
 
+class BatchState(StrEnum):
+    """Where a batch of requests stands; from `validating` on in the words of the teacher's API."""
+
+    PREPARING = "preparing"
+    """its lines go into the ledger; nothing was sent"""
+    UPLOADED = "uploaded"
+    """the teacher has its file; whether it also has the batch is not known"""
+    VALIDATING = "validating"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """the file was refused as a whole: nothing was run"""
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_ended(self) -> bool:
+        """Nothing more will be run; what was run is there to be fetched."""
+        return self in (
+            BatchState.COMPLETED,
+            BatchState.FAILED,
+            BatchState.EXPIRED,
+            BatchState.CANCELLED,
+        )
+
+
 class AttemptOutcome(StrEnum):
     """How one call to a teacher ended."""
 
@@ -178,23 +227,55 @@ class AttemptOutcome(StrEnum):
     UNREACHABLE = "unreachable"
     REJECTED = "rejected"
     """the request itself was refused (4xx)"""
+    NOT_RUN = "not_run"
+    """its batch ended before its turn came: nothing was billed"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of a request, exactly as a teacher is sent it."""
+
+    data: bytes
+    media_type: str
+    """of the bytes: `image/jpeg`"""
+    detail: str
+    caption: str = ""
+    """text just before the picture, which every exemplar has; of the pictures of the image that
+    is asked about either all have one, or none"""
+    is_exemplar: bool = False
+    """shows another image, whose description is a demonstration"""
+
+    @cached_property
+    def sha256(self) -> str:
+        return sha256_bytes(self.data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRequest:
-    """All that decides a teacher's reply. Instructions come first, the image last."""
+    """All that decides a teacher's reply.
+
+    On the wire come the instructions, the pictures of exemplars, the question, and the pictures of
+    the image that is asked about: what repeats stands first.
+    """
 
     model: str
     instructions: str
     question: str
-    image: bytes | None
-    image_type: str
-    """media type of the image bytes: `image/jpeg`"""
-    detail: str
+    pictures: tuple[Picture, ...]
     reply_schema: str
     """compact JSON of the schema that the reply must satisfy; keys in the order of writing"""
     temperature: float
     max_output_tokens: int
+
+    @property
+    def judged(self) -> tuple[Picture, ...]:
+        """The pictures of the image that is asked about; the first shows all of it."""
+        return tuple(picture for picture in self.pictures if not picture.is_exemplar)
+
+    @property
+    def exemplars(self) -> tuple[Picture, ...]:
+        """The pictures that go with the demonstrations."""
+        return tuple(picture for picture in self.pictures if picture.is_exemplar)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +327,35 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Many requests that a teacher answers together, within a day and for less."""
+
+    batch_id: str
+    """ours; also the worker that holds the claims of its images, and named in its metadata"""
+    campaign_id: str
+    arm: str
+    state: BatchState
+    created_at: datetime
+    num_lines: int = 0
+    num_bytes: int = 0
+    input_sha256: str | None = None
+    """of the file, once it was written"""
+    input_file_id: str | None = None
+    """the teacher's name for what was sent; so are the three below"""
+    remote_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    reason: str | None = None
+    """why it failed"""
+    polled_at: datetime | None = None
+    ended_at: datetime | None = None
+    ingested_at: datetime | None = None
+    """when its last reply was stored and its claims were given back"""
+    deleted_at: datetime | None = None
+    """when the teacher's copies of its files were deleted"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """One image in one arm, taken by one worker until the claim expires."""
 
@@ -255,6 +365,24 @@ class Claim:
     arm: str
     tries: int
     worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One picture of an image as a teacher was sent it, and the part of the image that it shows."""
+
+    name: str
+    """`whole`: the stored file itself; `thumbnail`: all of it, smaller; `crop`: a part as it is"""
+    left: int
+    """with top, width and height in pixels of the upright image"""
+    top: int
+    width: int
+    height: int
+    sent_width: int
+    sent_height: int
+    num_bytes: int
+    """of the file that was sent"""
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +398,14 @@ class Draft:
     """who answered: `rehearsal`, or the model's name"""
     prompt_version: str
     demonstrations: int
+    exemplar_ids: tuple[str, ...] = ()
+    """of the demonstrations, in the order of the prompt"""
+    uncovered: tuple[str, ...] = ()
+    """categories that were asked for and that no demonstration showed"""
+    seen: tuple[View, ...] = ()
+    """the pictures of the image"""
+    bytes_sent: int = 0
+    """of all pictures, those of exemplars too"""
     reasoning: Reasoning
 
 
@@ -288,6 +424,19 @@ class Correction:
     """one per finding of the draft, then one `added` per added finding"""
     is_adjudication: bool = False
     rejects_image: bool = False
+
+
+class AnnotationFate(StrEnum):
+    """What became of one version of one annotation."""
+
+    COUNTED = "counted"
+    """it is a correction"""
+    OVERWRITTEN = "overwritten"
+    """somebody else than its author saved it: nobody's word"""
+    SKIPPED = "skipped"
+    UNREADABLE = "unreadable"
+    """its answers contradict one another, or one is missing"""
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

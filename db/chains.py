@@ -40,13 +40,16 @@ def newest_chains(
     session: Session,
     *,
     campaign_id: str,
-    arm: str,
+    arms: Sequence[str],
     min_review: ReviewLevel,
     sources: Sequence[str] | None = None,
     exclude_sources: Sequence[str] = (),
 ) -> Iterator[tuple[ReasoningChain, ImageRecord]]:
-    """The newest chain of each image at or above `min_review`, with the image, by image id."""
-    statement = _newest(select(*IMAGE_COLUMNS, *CHAIN_COLUMNS), campaign_id, arm, min_review)
+    """The newest chain of each image at or above `min_review`, with the image, by image id.
+
+    No image may have chains in two of the arms.
+    """
+    statement = _newest(select(*IMAGE_COLUMNS, *CHAIN_COLUMNS), campaign_id, arms, min_review)
     statement = of_sources(statement, sources, exclude_sources)
     for rows in stream(session, statement, ChainRow.image_id):
         ids = [row["chain_id"] for row in rows]
@@ -61,13 +64,13 @@ def count_chains(
     session: Session,
     *,
     campaign_id: str,
-    arm: str,
+    arms: Sequence[str],
     min_review: ReviewLevel = ReviewLevel.DRAFT,
     sources: Sequence[str] | None = None,
     exclude_sources: Sequence[str] = (),
 ) -> int:
     """How many chains `newest_chains` would give."""
-    statement = _newest(select(func.count()), campaign_id, arm, min_review)
+    statement = _newest(select(func.count()), campaign_id, arms, min_review)
     count: int = session.execute(of_sources(statement, sources, exclude_sources)).scalar_one()
     return count
 
@@ -103,7 +106,7 @@ def _insert(session: Session, chains: Sequence[ReasoningChain]) -> None:
 
 
 def _newest(
-    statement: Select[Any], campaign_id: str, arm: str, min_review: ReviewLevel
+    statement: Select[Any], campaign_id: str, arms: Sequence[str], min_review: ReviewLevel
 ) -> Select[Any]:
     levels = [level for level in ReviewLevel if level.rank >= min_review.rank]
     return (
@@ -111,7 +114,7 @@ def _newest(
         .join(ImageRow, ImageRow.image_id == ChainRow.image_id)
         .where(
             ChainRow.campaign_id == campaign_id,
-            ChainRow.arm == arm,
+            ChainRow.arm.in_(arms),
             ChainRow.review_level.in_(levels),
             ChainRow.superseded_by.is_(None),
         )

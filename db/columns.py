@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Text
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.types import TypeDecorator
+
+from core.records import View
 
 NANO = 1_000_000_000
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -65,6 +69,41 @@ class Dollars(TypeDecorator[float]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> float | None:
         return None if value is None else int(value) / NANO
+
+
+class Names(TypeDecorator[tuple[str, ...]]):
+    """Names in their order, as a JSON array."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: tuple[str, ...] | None, dialect: Dialect
+    ) -> list[str] | None:
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[str, ...] | None:
+        return None if value is None else tuple(value)
+
+
+class Views(TypeDecorator[tuple[View, ...]]):
+    """What a teacher saw of an image, as a JSON array of objects."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: tuple[View, ...] | None, dialect: Dialect
+    ) -> list[dict[str, Any]] | None:
+        return None if value is None else [asdict(view) for view in value]
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[View, ...] | None:
+        return None if value is None else tuple(View(**fields) for fields in value)
+
+
+def exact_sum(amounts: Iterable[float]) -> float:
+    """The sum of US dollars as `Dollars` counts them."""
+    return sum(round(amount * NANO) for amount in amounts) / NANO
 
 
 def _values(kind: type[Enum]) -> list[str]:

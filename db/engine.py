@@ -17,6 +17,7 @@ from core.errors import ConfigError, TransientError
 from core.settings import Settings
 from db import schema
 from db.failures import explain, explained, first_line
+from db.group_commit import Change, GroupCommit, Item, Result
 
 BUSY_SECONDS = 60
 """how long a writer waits for the writers of other processes before it gives up"""
@@ -43,6 +44,7 @@ class Database:
         self._readers = engine.execution_options(**READING[engine.dialect.name])
         self._writers = engine.execution_options(writes=True)
         self._turn = threading.Lock()
+        self._group = GroupCommit(self.write)
 
     @property
     def dialect(self) -> str:
@@ -66,6 +68,10 @@ class Database:
         ):
             session.connection()  # takes SQLite's write lock before anything is read
             yield session
+
+    def write_together(self, change: Change[Item, Result], item: Item, *, rank: int = 0) -> Result:
+        """One change in a transaction shared with other threads; see `db.group_commit`."""
+        return self._group.apply(change, item, rank=rank)
 
     def dispose(self) -> None:
         """Close all connections."""

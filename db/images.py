@@ -18,6 +18,9 @@ from db.statements import batches, insert_into, insert_missing, stream
 from db.tables import FileRow, ImageRow, SourceRow, table_of
 
 IMAGE_COLUMNS = tuple(getattr(ImageRow, column.key) for column in table_of(ImageRow).columns)
+CLUSTER_COLUMNS: tuple[Any, ...] = (ImageRow.image_id, ImageRow.phash, ImageRow.cluster)
+FILE_COLUMNS = tuple(column for column in table_of(FileRow).columns if column.key != "file_id")
+ROWS_HELD = 500
 
 
 class ImportOutcome(StrEnum):
@@ -148,24 +151,28 @@ def count_images(session: Session) -> ImageCounts:
     )
 
 
-def set_clusters(session: Session, clusters: Mapping[str, str]) -> None:
-    """Name the near-duplicate cluster of each of these images."""
-    if not clusters:
+def rename_clusters(session: Session, names: Mapping[str, str]) -> None:
+    """Give the images of each of these near-duplicate clusters the new name of the cluster."""
+    if not names:
         return
     statement = (
         update(table_of(ImageRow))
-        .where(ImageRow.image_id == bindparam("of_image"))
-        .values(cluster=bindparam("into_cluster"))
+        .where(ImageRow.cluster == bindparam("old_name"))
+        .values(cluster=bindparam("new_name"))
     )
-    changes = [{"of_image": i, "into_cluster": c} for i, c in sorted(clusters.items())]
+    changes = [{"old_name": old, "new_name": new} for old, new in sorted(names.items())]
     session.connection().execute(statement, changes)
 
 
-def phashes(session: Session) -> list[tuple[str, str, str]]:
-    """Image id, perceptual hash and cluster of every image, by image id."""
-    statement = select(ImageRow.image_id, ImageRow.phash, ImageRow.cluster)
-    rows = session.execute(statement.order_by(ImageRow.image_id))
-    return [(image_id, phash, cluster) for image_id, phash, cluster in rows]
+def phashes(session: Session) -> Iterator[list[tuple[str, str, str]]]:
+    """Image id, perceptual hash and cluster of every image, by image id, in portions."""
+    for rows in stream(session, select(*CLUSTER_COLUMNS), ImageRow.image_id):
+        yield [(row["image_id"], row["phash"], row["cluster"]) for row in rows]
+
+
+def total_images(session: Session) -> int:
+    """How many images there are."""
+    return session.execute(select(func.count()).select_from(ImageRow)).scalar_one()
 
 
 def save_imported_files(session: Session, files: Sequence[ImportedFile]) -> None:
@@ -175,31 +182,52 @@ def save_imported_files(session: Session, files: Sequence[ImportedFile]) -> None
     statement = insert_into(session, table_of(FileRow))
     seen = {name: statement.excluded[name] for name in ("outcome", "reason", "image_id")}
     state = {name: statement.excluded[name] for name in ("size", "mtime_ns")}
-    rows = [{"file_id": _file_id(file), **asdict(file)} for file in files]
+    rows = [{"file_id": _file_id(file.source, file.name), **asdict(file)} for file in files]
     session.connection().execute(
         statement.on_conflict_do_update(index_elements=["file_id"], set_=seen | state), rows
     )
 
 
-def imported_files(session: Session, source: str) -> dict[str, ImportedFile]:
-    """The known files of a source by name, in the order of their names."""
-    columns = [column for column in table_of(FileRow).columns if column.key != "file_id"]
-    statement = select(*columns).where(FileRow.source == source).order_by(FileRow.name)
-    return {
-        row["name"]: ImportedFile(**{**row, "outcome": ImportOutcome(row["outcome"])})
-        for row in session.execute(statement).mappings()
-    }
+def find_imported(session: Session, source: str, names: Sequence[str]) -> dict[str, ImportedFile]:
+    """The files of these names that are known of a source, by name."""
+    found: dict[str, ImportedFile] = {}
+    for batch in batches(names):
+        asked = {_file_id(source, name): name for name in batch}
+        statement = select(FileRow.file_id, *FILE_COLUMNS).where(FileRow.file_id.in_(asked))
+        for row in session.execute(statement).mappings():
+            found[asked[row["file_id"]]] = _file_of(row)
+    return found
 
 
-def refusal_counts(session: Session, source: str) -> dict[str, int]:
-    """How many files of a source were refused, by reason."""
-    rows = session.execute(
-        select(FileRow.reason, func.count())
-        .where(FileRow.source == source, FileRow.outcome == ImportOutcome.REFUSED)
-        .group_by(FileRow.reason)
-        .order_by(FileRow.reason)
-    )
-    return {reason or "no reason given": count for reason, count in rows}
+def imported_files(
+    session: Session, source: str, outcome: ImportOutcome | None = None
+) -> Iterator[ImportedFile]:
+    """The known files of a source, all or those with one outcome, in the order of their names."""
+    statement = select(*FILE_COLUMNS).where(FileRow.source == source).order_by(FileRow.name)
+    if outcome is not None:
+        statement = statement.where(FileRow.outcome == outcome)
+    rows = session.execute(statement, execution_options={"yield_per": ROWS_HELD}).mappings()
+    return (_file_of(row) for row in rows)
+
+
+def total_files(session: Session, source: str) -> int:
+    """How many files of a source are known."""
+    statement = select(func.count()).select_from(FileRow).where(FileRow.source == source)
+    return session.execute(statement).scalar_one()
+
+
+def file_names(session: Session, image_ids: Sequence[str]) -> dict[tuple[str, str], str]:
+    """The name of the file that each of these images was taken from, by source and image id."""
+    found: dict[tuple[str, str], str] = {}
+    made = (ImportOutcome.ACCEPTED, ImportOutcome.CHANGED)
+    for batch in batches(image_ids):
+        statement = (
+            select(FileRow.source, FileRow.image_id, func.max(FileRow.name))
+            .where(FileRow.image_id.in_(batch), FileRow.outcome.in_(made))
+            .group_by(FileRow.source, FileRow.image_id)
+        )
+        found |= {(source, str(i)): name for source, i, name in session.execute(statement)}
+    return found
 
 
 def image_of(row: RowMapping) -> ImageRecord:
@@ -219,6 +247,8 @@ def image_of(row: RowMapping) -> ImageRecord:
         label=row["label"],
         generator=row["generator"],
         source=row["source"],
+        size_bytes=row["size_bytes"],
+        subsampling=row["subsampling"],
     )
 
 
@@ -227,5 +257,10 @@ def _image_values(record: ImageRecord) -> dict[str, Any]:
     return {**values, "photo_group": values.pop("group")}
 
 
-def _file_id(file: ImportedFile) -> str:
-    return content_id("file", storable(file.source), storable(file.name))
+def _file_of(row: RowMapping) -> ImportedFile:
+    values = {column.key: row[column.key] for column in FILE_COLUMNS}
+    return ImportedFile(**{**values, "outcome": ImportOutcome(row["outcome"])})
+
+
+def _file_id(source: str, name: str) -> str:
+    return content_id("file", storable(source), storable(name))

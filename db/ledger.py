@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ColumnElement,
     RowMapping,
     Select,
     bindparam,
@@ -22,13 +24,15 @@ from sqlalchemy.orm import Session
 
 from core.errors import PermanentError, StateError
 from core.ids import content_id
-from core.records import Attempt, AttemptOutcome, Draft, TeacherReply, Usage
-from db.columns import Dollars, storable
+from core.records import Attempt, AttemptOutcome, Claim, Draft, TeacherReply, Usage
+from db.columns import Dollars, exact_sum, storable
+from db.days import correct_days, day_of, reserve_on_day
 from db.engine import Database
-from db.newest import take_places
+from db.newest import runs, take_places
 from db.reasonings import reasonings_of, save_reasonings
 from db.statements import batches, insert_missing, stream
 from db.tables import AttemptRow, CampaignRow, DraftRow, ReplyRow, table_of
+from db.work import drafted_or_lost
 
 ATTEMPTS = table_of(AttemptRow)
 CAMPAIGNS = table_of(CampaignRow)
@@ -36,25 +40,41 @@ DRAFTS = table_of(DraftRow)
 REPLIES = table_of(ReplyRow)
 TOKENS = tuple(field.name for field in fields(Usage))
 DRAFT_FIELDS = tuple(field.name for field in fields(Draft) if field.name in DRAFTS.columns)
+REPLY_FIELDS = tuple(column.key for column in REPLIES.columns)
 UNSETTLED = (AttemptOutcome.UNKNOWN, AttemptOutcome.TIMED_OUT)
 """may have been billed without our knowing: they keep their worst-case reservation"""
 
 # The statements around every call, built once: building them anew takes longer than SQLite does.
 _CEILING = func.coalesce(bindparam("own_ceiling", type_=Dollars()), CAMPAIGNS.c.ceiling_usd)
 _COMMITTED = CAMPAIGNS.c.committed_usd + bindparam("amount", type_=Dollars())
+_THIS_CAMPAIGN = CAMPAIGNS.c.campaign_id == bindparam("of_campaign")
 RESERVE = (
     update(CAMPAIGNS)
-    .where(CAMPAIGNS.c.campaign_id == bindparam("of_campaign"))
-    .where(or_(_CEILING.is_(None), _COMMITTED <= _CEILING))
+    .where(_THIS_CAMPAIGN, or_(_CEILING.is_(None), _COMMITTED <= _CEILING))
     .values(committed_usd=_COMMITTED)
 )
-LAST_NUMBER = select(func.coalesce(func.max(ATTEMPTS.c.number), 0)).where(
-    ATTEMPTS.c.request_hash == bindparam("of_request")
+CORRECT_COMMITTED = update(CAMPAIGNS).where(_THIS_CAMPAIGN).values(committed_usd=_COMMITTED)
+LAST_NUMBERS = (
+    select(ATTEMPTS.c.request_hash, func.max(ATTEMPTS.c.number))
+    .where(ATTEMPTS.c.request_hash.in_(bindparam("of_requests", expanding=True)))
+    .group_by(ATTEMPTS.c.request_hash)
 )
-_THIS_ATTEMPT = ATTEMPTS.c.attempt_id == bindparam("of_attempt")
+OPEN_ATTEMPTS = (
+    select(
+        ATTEMPTS.c.attempt_id,
+        ATTEMPTS.c.campaign_id,
+        ATTEMPTS.c.reserved_usd,
+        ATTEMPTS.c.started_at,
+    )
+    .where(
+        ATTEMPTS.c.attempt_id.in_(bindparam("of_attempts", expanding=True)),
+        ATTEMPTS.c.outcome == AttemptOutcome.UNKNOWN,
+    )
+    .with_for_update()
+)
 SETTLE = (
     update(ATTEMPTS)
-    .where(_THIS_ATTEMPT, ATTEMPTS.c.outcome == AttemptOutcome.UNKNOWN)
+    .where(ATTEMPTS.c.attempt_id == bindparam("of_attempt"))
     .values(
         outcome=bindparam("ended"),
         cost_usd=bindparam("cost"),
@@ -63,19 +83,18 @@ SETTLE = (
         **{name: bindparam(f"its_{name}") for name in TOKENS},
     )
 )
-_RESERVED = select(ATTEMPTS.c.reserved_usd).where(_THIS_ATTEMPT).scalar_subquery()
-CORRECT_COMMITTED = (
-    update(CAMPAIGNS)
-    .where(
-        CAMPAIGNS.c.campaign_id
-        == select(ATTEMPTS.c.campaign_id).where(_THIS_ATTEMPT).scalar_subquery()
-    )
-    .values(
-        committed_usd=CAMPAIGNS.c.committed_usd - _RESERVED + bindparam("cost", type_=Dollars())
-    )
+STORED_REPLIES = (
+    select(*REPLIES.columns, *(ATTEMPTS.c[name] for name in TOKENS))
+    .join(ATTEMPTS, ATTEMPTS.c.attempt_id == REPLIES.c.attempt_id)
+    .where(REPLIES.c.request_hash.in_(bindparam("of_requests", expanding=True)))
+    .order_by(ATTEMPTS.c.number)
 )
 STORE_REPLY = insert(REPLIES)
 STORE_DRAFT = insert(DRAFTS)
+
+DRAFTS_RANK, ATTEMPTS_RANK, CEILING_RANK = range(3)
+"""the order in which one transaction locks rows: of images and work, of attempts, of campaigns
+and then of days"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +116,25 @@ class Spending:
 
 
 class DatabaseLedger:
-    """The ledger of a campaign; each call is one short transaction, safe from any thread."""
+    """The ledger of a campaign, for any number of threads; what they write shares transactions."""
 
     def __init__(
-        self, database: Database, campaign_id: str, *, ceiling_usd: float | None = None
+        self,
+        database: Database,
+        campaign_id: str,
+        *,
+        ceiling_usd: float | None = None,
+        usd_per_day: float | None = None,
     ) -> None:
-        """`ceiling_usd` takes the place of the campaign's own ceiling."""
+        """`ceiling_usd` takes the place of the campaign's own; `usd_per_day` holds for all."""
         self._database = database
         self._campaign_id = campaign_id
         self._ceiling_usd = ceiling_usd
+        self._usd_per_day = usd_per_day
 
     def stored_reply(self, request_hash: str) -> TeacherReply | None:
         """The newest reply to this very request, in whichever campaign it was paid for."""
-        with self._database.read() as session:
-            return _stored_reply(session, request_hash)
+        return self._database.write_together(stored_replies, request_hash)
 
     def open_attempt(
         self, *, request_hash: str, image_id: str, arm: str, model: str, reserved_usd: float
@@ -118,7 +142,7 @@ class DatabaseLedger:
         """Write down a call before it is made; returns the attempt's id.
 
         Raises PermanentError when what is spent and set aside, with this call's worst case, would
-        pass the ceiling; two processes never pass it together.
+        pass the ceiling of the campaign or of the day; two processes never pass it together.
         """
         attempt = {
             "request_hash": request_hash,
@@ -128,42 +152,64 @@ class DatabaseLedger:
             "model": model,
             "outcome": AttemptOutcome.UNKNOWN,
             "reserved_usd": reserved_usd,
-            "started_at": datetime.now(UTC),
         }
-        with self._database.write() as session:
-            self._reserve(session, reserved_usd)
-            return _insert_attempt(session, attempt)
+        return self._database.write_together(self.open_attempts, attempt, rank=CEILING_RANK)
+
+    def open_attempts(
+        self, session: Session, attempts: Sequence[Mapping[str, Any]]
+    ) -> list[str | PermanentError]:
+        """Within a transaction of the caller's: the id of each, or why it may not be made."""
+        now = datetime.now(UTC)
+        refusals = self._reserve_each(session, [row["reserved_usd"] for row in attempts], now)
+        started = [{**row, "started_at": now} for row in attempts]
+        allowed = [row for row, no in zip(started, refusals, strict=True) if no is None]
+        ids = iter(_insert_attempts(session, allowed))
+        return [next(ids) if no is None else no for no in refusals]
 
     def store_reply(self, attempt_id: str, reply: TeacherReply, cost_usd: float) -> TeacherReply:
         """Store a reply and what it cost; returns it exactly as it will be read back."""
-        stored = _as_stored(reply, attempt_id)
-        with self._database.write() as session:
-            _settle(
-                session,
-                attempt_id,
-                outcome=AttemptOutcome.REPLIED,
-                cost_usd=cost_usd,
-                usage=reply.usage,
-            )
-            said = {column.key: getattr(stored, column.key) for column in REPLIES.columns}
-            session.connection().execute(STORE_REPLY, said)
-        return stored
+        end = End.with_reply(attempt_id, reply, cost_usd)
+        self._database.write_together(end_attempts, end, rank=ATTEMPTS_RANK)
+        assert end.reply is not None
+        return end.reply
 
     def fail_attempt(self, attempt_id: str, outcome: AttemptOutcome, reason: str) -> None:
         """A call ended without a reply; one that may have been billed keeps its reservation."""
-        cost = None if outcome in UNSETTLED else 0.0
-        with self._database.write() as session:
-            _settle(session, attempt_id, outcome=outcome, cost_usd=cost, reason=reason)
+        end = End.with_failure(attempt_id, outcome, reason)
+        self._database.write_together(end_attempts, end, rank=ATTEMPTS_RANK)
 
-    def _reserve(self, session: Session, amount_usd: float) -> None:
-        """Set money aside in one conditional update: the condition is the ceiling."""
+    def _reserve_each(
+        self, session: Session, amounts: Sequence[float], now: datetime
+    ) -> list[PermanentError | None]:
+        """Reserve the sum; where that is too much, one amount after the other."""
+        try:
+            self.reserve(session, exact_sum(amounts), now)
+        except PermanentError as error:
+            if len(amounts) == 1:
+                return [error]
+            return [no for amount in amounts for no in self._reserve_each(session, [amount], now)]
+        return [None] * len(amounts)
+
+    def reserve(self, session: Session, amount_usd: float, started_at: datetime) -> None:
+        """Set money aside for attempts that start now, within a transaction of the caller's.
+
+        The conditions of its updates are the ceilings of the campaign and of the day:
+        PermanentError when one of them would be passed, and nothing changed.
+        """
         values = {
             "of_campaign": self._campaign_id,
             "amount": amount_usd,
             "own_ceiling": self._ceiling_usd,
         }
-        if not session.connection().execute(RESERVE, values).rowcount:
+        connection = session.connection()
+        if not connection.execute(RESERVE, values).rowcount:
             raise PermanentError(self._refusal(session, amount_usd))
+        day, ceiling = day_of(started_at), self._usd_per_day
+        try:
+            reserve_on_day(session, day, amount_usd, ceiling_usd=ceiling)
+        except PermanentError:
+            connection.execute(CORRECT_COMMITTED, values | {"amount": -amount_usd})
+            raise
 
     def _refusal(self, session: Session, amount_usd: float) -> str:
         row = session.execute(
@@ -178,6 +224,140 @@ class DatabaseLedger:
             f"the ceiling of ${ceiling:.2f} is reached: ${row.committed_usd:.4f} are spent or set "
             f"aside and the next call may cost ${amount_usd:.4f}; raise it with --budget"
         )
+
+
+class End(NamedTuple):
+    """How an attempt ended."""
+
+    attempt_id: str
+    outcome: AttemptOutcome
+    cost_usd: float | None
+    """None: not known, the reservation stays"""
+    reason: str | None = None
+    reply: TeacherReply | None = None
+    """as it is stored"""
+
+    @classmethod
+    def with_reply(cls, attempt_id: str, reply: TeacherReply, cost_usd: float) -> End:
+        stored = _as_stored(reply, attempt_id)
+        return cls(attempt_id, AttemptOutcome.REPLIED, cost_usd, reply=stored)
+
+    @classmethod
+    def with_failure(cls, attempt_id: str, outcome: AttemptOutcome, reason: str) -> End:
+        return cls(attempt_id, outcome, None if outcome in UNSETTLED else 0.0, reason)
+
+
+def end_attempts(session: Session, ends: Sequence[End]) -> list[StateError | None]:
+    """Write down how open attempts ended, with their replies, and correct what is committed.
+
+    An attempt that is not open has a StateError instead.
+    """
+    connection = session.connection()
+    ids = sorted(end.attempt_id for end in ends)
+    found = connection.execute(OPEN_ATTEMPTS, {"of_attempts": ids}).mappings()
+    still_open = {row["attempt_id"]: row for row in found}
+    results: list[StateError | None] = []
+    settled: list[Mapping[str, Any]] = []
+    replies: list[Mapping[str, Any]] = []
+    corrections: dict[str, list[float]] = defaultdict(list)
+    by_day: dict[str, list[float]] = defaultdict(list)
+    for end in ends:
+        row = still_open.pop(end.attempt_id, None)
+        if row is None:
+            results.append(StateError(f"attempt {end.attempt_id} is not open"))
+            continue
+        results.append(None)
+        settled.append(_settling(end))
+        if end.reply is not None:
+            replies.append({name: getattr(end.reply, name) for name in REPLY_FIELDS})
+        if end.cost_usd is not None:
+            amounts = [end.cost_usd, -row["reserved_usd"]]
+            corrections[row["campaign_id"]] += amounts
+            by_day[day_of(row["started_at"])] += amounts
+    if settled:
+        connection.execute(SETTLE, settled)
+    if replies:
+        connection.execute(STORE_REPLY, replies)
+    for campaign_id, amounts in sorted(corrections.items()):
+        values = {"of_campaign": campaign_id, "amount": exact_sum(amounts)}
+        connection.execute(CORRECT_COMMITTED, values)
+    correct_days(session, {day: exact_sum(amounts) for day, amounts in by_day.items()})
+    return results
+
+
+def keep_reply(
+    session: Session, attempt_id: str, reply: TeacherReply, cost_usd: float
+) -> TeacherReply:
+    """Within a transaction of the caller's: what `DatabaseLedger.store_reply` does."""
+    end = End.with_reply(attempt_id, reply, cost_usd)
+    _end_attempt(session, end)
+    assert end.reply is not None
+    return end.reply
+
+
+def keep_failure(session: Session, attempt_id: str, outcome: AttemptOutcome, reason: str) -> None:
+    """Within a transaction of the caller's: what `DatabaseLedger.fail_attempt` does."""
+    _end_attempt(session, End.with_failure(attempt_id, outcome, reason))
+
+
+def _end_attempt(session: Session, end: End) -> None:
+    (refusal,) = end_attempts(session, [end])
+    if refusal is not None:
+        raise refusal
+
+
+def _settling(end: End) -> dict[str, Any]:
+    usage = None if end.reply is None else end.reply.usage
+    return {
+        "of_attempt": end.attempt_id,
+        "ended": end.outcome,
+        "cost": end.cost_usd,
+        "why": end.reason,
+        "at": datetime.now(UTC),
+        **{f"its_{name}": getattr(usage, name, None) for name in TOKENS},
+    }
+
+
+def stored_replies(session: Session, request_hashes: Sequence[str]) -> list[TeacherReply | None]:
+    """The newest reply to each of these requests, where there is one."""
+    rows = session.connection().execute(STORED_REPLIES, {"of_requests": list(request_hashes)})
+    newest = {row["request_hash"]: row for row in rows.mappings()}
+    return [_reply_of(newest[name]) if name in newest else None for name in request_hashes]
+
+
+def replies_of_attempts(session: Session, attempt_ids: Sequence[str]) -> dict[str, TeacherReply]:
+    """The replies that these attempts brought, by attempt."""
+    rows = _rows_of_replies(session, ATTEMPTS.c.attempt_id, attempt_ids)
+    return {row["attempt_id"]: _reply_of(row) for row in rows}
+
+
+def replies_about(
+    session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]
+) -> dict[str, list[TeacherReply]]:
+    """What an arm was told about each of these images, in the order of the calls."""
+    found: dict[str, list[TeacherReply]] = {}
+    for row in _rows_of_replies(session, ATTEMPTS.c.image_id, image_ids):
+        if (row["campaign_id"], row["arm"]) == (campaign_id, arm):
+            found.setdefault(row["image_id"], []).append(_reply_of(row))
+    return found
+
+
+def _rows_of_replies(
+    session: Session, column: ColumnElement[str], values: Sequence[str]
+) -> Iterator[RowMapping]:
+    whose = (ATTEMPTS.c.image_id, ATTEMPTS.c.campaign_id, ATTEMPTS.c.arm)
+    statement = (
+        select(*REPLIES.columns, *whose, *(ATTEMPTS.c[name] for name in TOKENS))
+        .join(ATTEMPTS, ATTEMPTS.c.attempt_id == REPLIES.c.attempt_id)
+        .order_by(ATTEMPTS.c.started_at, ATTEMPTS.c.number)
+    )
+    for batch in batches(values):
+        yield from session.execute(statement.where(column.in_(batch))).mappings()
+
+
+def _reply_of(row: RowMapping) -> TeacherReply:
+    said = {name: row[name] for name in REPLY_FIELDS}
+    return TeacherReply(**said, usage=_usage_of(row))
 
 
 def attempts(
@@ -238,13 +418,39 @@ def attempts_by_outcome(session: Session, campaign_id: str) -> dict[AttemptOutco
     return dict(rows.all())
 
 
+def keep_drafts(
+    session: Session, drafted: Sequence[tuple[Claim, Draft]]
+) -> list[StateError | None]:
+    """Store the drafts of claims and end these claims; StateError for one that was taken away."""
+    results = drafted_or_lost(session, [claim for claim, _ in drafted])
+    held = zip(drafted, results, strict=True)
+    save_drafts(session, [draft for (_, draft), lost in held if lost is None])
+    return results
+
+
+def save_drafts(session: Session, drafts: Sequence[Draft]) -> set[str]:
+    """Store drafts, each as the newest of its campaign, arm and image.
+
+    Returns the ids of those that were not that before.
+    """
+    moved_ids: set[str] = set()
+    for run in runs(drafts):
+        moved = take_places(session, DRAFTS, {draft.draft_id: draft for draft in run})
+        new = [draft for draft in run if draft.draft_id in moved.new]
+        save_reasonings(session, {draft.draft_id: draft.reasoning for draft in new})
+        if new:
+            session.connection().execute(STORE_DRAFT, [_draft_values(draft) for draft in new])
+        moved_ids |= moved.new | moved.again
+    return moved_ids
+
+
 def save_draft(session: Session, draft: Draft) -> bool:
     """Store a draft as the newest of its campaign, arm and image; False when it is that already."""
-    moved = take_places(session, DRAFTS, {draft.draft_id: draft})
-    if moved.new:
-        save_reasonings(session, {draft.draft_id: draft.reasoning})
-        session.connection().execute(STORE_DRAFT, {n: getattr(draft, n) for n in DRAFT_FIELDS})
-    return bool(moved.new or moved.again)
+    return draft.draft_id in save_drafts(session, [draft])
+
+
+def _draft_values(draft: Draft) -> dict[str, Any]:
+    return {name: getattr(draft, name) for name in DRAFT_FIELDS}
 
 
 def drafts(
@@ -264,29 +470,6 @@ def drafts(
                 yield Draft(**row, reasoning=reasonings[row["draft_id"]])
 
 
-def drafted_image_ids(session: Session, campaign_id: str, arm: str) -> set[str]:
-    """The images that have a draft in this arm."""
-    return set(session.scalars(_newest_drafts([DRAFTS.c.image_id], campaign_id, arm)))
-
-
-def _stored_reply(session: Session, request_hash: str) -> TeacherReply | None:
-    row = (
-        session.execute(
-            select(*REPLIES.columns, *(ATTEMPTS.c[name] for name in TOKENS))
-            .join(AttemptRow, AttemptRow.attempt_id == ReplyRow.attempt_id)
-            .where(ReplyRow.request_hash == request_hash)
-            .order_by(AttemptRow.number.desc())
-            .limit(1)
-        )
-        .mappings()
-        .one_or_none()
-    )
-    if row is None:
-        return None
-    said = {column.key: row[column.key] for column in REPLIES.columns}
-    return TeacherReply(**said, usage=_usage_of(row))
-
-
 def _as_stored(reply: TeacherReply, attempt_id: str) -> TeacherReply:
     return replace(
         reply,
@@ -297,34 +480,29 @@ def _as_stored(reply: TeacherReply, attempt_id: str) -> TeacherReply:
     )
 
 
-def _insert_attempt(session: Session, values: dict[str, Any]) -> str:
-    """Insert under the next free number; another process may take it first, then one more."""
-    asked = {"of_request": values["request_hash"]}
-    number = session.connection().execute(LAST_NUMBER, asked).scalar_one() + 1
-    attempt_id = content_id("attempt", values["request_hash"], number)
-    if insert_missing(session, ATTEMPTS, [{**values, "number": number, "attempt_id": attempt_id}]):
-        return attempt_id
-    return _insert_attempt(session, values)
+def _insert_attempts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Insert under the next free numbers; where another process takes one first, one by one."""
+    if not rows:
+        return []
+    numbered = list(_numbered(session, rows))
+    attempt = session.begin_nested()
+    if insert_missing(session, ATTEMPTS, numbered) == len(numbered):
+        attempt.commit()
+        return [row["attempt_id"] for row in numbered]
+    attempt.rollback()
+    return [attempt_id for row in rows for attempt_id in _insert_attempts(session, [row])]
 
 
-def _settle(
-    session: Session,
-    attempt_id: str,
-    *,
-    outcome: AttemptOutcome,
-    cost_usd: float | None,
-    usage: Usage | None = None,
-    reason: str | None = None,
-) -> None:
-    """Write down how an open attempt ended, and correct what its campaign has committed."""
-    this = {"of_attempt": attempt_id}
-    ended = {"ended": outcome, "cost": cost_usd, "why": reason, "at": datetime.now(UTC)}
-    tokens = {f"its_{name}": getattr(usage, name, None) for name in TOKENS}
-    connection = session.connection()
-    if not connection.execute(SETTLE, this | ended | tokens).rowcount:
-        raise StateError(f"attempt {attempt_id} is not open")
-    if cost_usd is not None:
-        connection.execute(CORRECT_COMMITTED, this | {"cost": cost_usd})
+def _numbered(session: Session, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows with their numbers and ids."""
+    asked = sorted({row["request_hash"] for row in rows})
+    found = session.connection().execute(LAST_NUMBERS, {"of_requests": asked})
+    last: dict[str, int] = {row[0]: row[1] for row in found}
+    for row in rows:
+        request_hash = row["request_hash"]
+        last[request_hash] = last.get(request_hash, 0) + 1
+        attempt_id = content_id("attempt", request_hash, last[request_hash])
+        yield {**row, "number": last[request_hash], "attempt_id": attempt_id}
 
 
 def _attempt_of(row: RowMapping) -> Attempt:

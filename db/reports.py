@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Exists, exists, func, select
+from sqlalchemy import Exists, String, case, exists, func, select
 from sqlalchemy.orm import Session
 
+from core.recipe import REHEARSAL, Arm
 from core.records import AttemptOutcome, Authenticity, ReviewLevel, WorkState
+from db.batches import WaitingBatch, waiting_batches
 from db.chains import count_chains_by_level
+from db.columns import exact_sum
+from db.days import committed_on_day, day_of
 from db.images import ImageCounts, count_images
-from db.ledger import Spending, attempts_by_outcome, spent
-from db.tables import DraftRow, FindingRow, ImageRow
-from db.work import campaign_ceiling, quarantined, stopped_because, work_counts
+from db.ledger import UNSETTLED, Spending, attempts_by_outcome, spent
+from db.tables import AttemptRow, DraftRow, FindingRow, ImageRow, WorkRow
+from db.work import (
+    UNDRAFTED,
+    WAITS_FOR_BATCH,
+    campaign_ceiling,
+    quarantined,
+    stopped_because,
+    work_counts,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +46,60 @@ class Status:
     chains: dict[ReviewLevel, int]
     quarantined: dict[str, int]
     """by reason"""
+    batches: dict[str, WaitingBatch]
+    """that images wait for"""
     stopped_because: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCosts:
+    """What one arm of a campaign came to, in US dollars."""
+
+    arm: str
+    model: str
+    is_simulated: bool
+    """asks the rehearsal teacher, which costs nothing"""
+    calls: int
+    drafts: int
+    due: int
+    """images of the arm without a draft, that wait for no batch"""
+    spent_usd: float
+    reserved_usd: float
+    """worst case of the calls whose cost is not known"""
+    usd_per_draft: float | None
+    """all that was spent, by the drafts that could be read; None before the first"""
+    forecast_usd: float | None
+    """at the end of the campaign: spent, reserved, and the mean of a draft for each that is due"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayCosts:
+    """What a campaign came to on one day of UTC."""
+
+    day: str
+    """YYYY-MM-DD, of the start of the calls"""
+    calls: int
+    spent_usd: float
+    reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What a campaign has spent, set aside and may spend."""
+    """What a campaign has spent, set aside and may spend, and what it will have cost in the end."""
 
     campaign_id: str
     ceiling_usd: float | None
+    today: str
+    today_usd: float
+    """spent or set aside today by all campaigns together"""
+    usd_per_day: float | None
+    """ceiling of all campaigns together"""
     spending: Spending
+    usd_per_draft: float | None
+    forecast_usd: float | None
+    """None while an arm with work has no draft to go by"""
+    arms: list[ArmCosts]
+    days: list[DayCosts]
     by_outcome: dict[AttemptOutcome, int]
 
 
@@ -58,19 +115,101 @@ def status(session: Session, campaign_id: str) -> Status:
         photographs_with_trace=_count_drafts(session, campaign_id, photographs, _HAS_TRACE),
         chains=count_chains_by_level(session, campaign_id),
         quarantined=dict(Counter(reason for _, reason in quarantined(session, campaign_id))),
+        batches=waiting_batches(session, campaign_id),
         stopped_because=stopped_because(session, campaign_id),
     )
 
 
-def costs(session: Session, campaign_id: str) -> Costs:
-    """What a campaign cost so far."""
+def costs(
+    session: Session,
+    campaign_id: str,
+    arms: Sequence[Arm],
+    *,
+    now: datetime,
+    usd_per_day: float | None = None,
+) -> Costs:
+    """What a campaign with these arms cost so far, and what it will have cost."""
+    by_arm = _costs_by_arm(session, campaign_id, arms)
+    spending = spent(session, campaign_id)
+    forecasts = [arm.forecast_usd for arm in by_arm if arm.forecast_usd is not None]
     return Costs(
         campaign_id=campaign_id,
         ceiling_usd=campaign_ceiling(session, campaign_id),
-        spending=spent(session, campaign_id),
+        today=day_of(now),
+        today_usd=committed_on_day(session, day_of(now)),
+        usd_per_day=usd_per_day,
+        spending=spending,
+        usd_per_draft=_ratio(spending.spent_usd, sum(arm.drafts for arm in by_arm)),
+        forecast_usd=exact_sum(forecasts) if len(forecasts) == len(by_arm) else None,
+        arms=by_arm,
+        days=_costs_by_day(session, campaign_id),
         by_outcome=attempts_by_outcome(session, campaign_id),
     )
 
+
+def _costs_by_arm(session: Session, campaign_id: str, arms: Sequence[Arm]) -> list[ArmCosts]:
+    calls = select(AttemptRow.arm, *_SUMS).where(AttemptRow.campaign_id == campaign_id)
+    sums = {row.arm: row for row in session.execute(calls.group_by(AttemptRow.arm))}
+    drafts = _count_by_arm(
+        session, DraftRow, DraftRow.campaign_id == campaign_id, DraftRow.superseded_by.is_(None)
+    )
+    undrafted = (WorkRow.state.in_(UNDRAFTED), ~WAITS_FOR_BATCH)  # those are in the reservations
+    due = _count_by_arm(session, WorkRow, WorkRow.campaign_id == campaign_id, *undrafted)
+    return [
+        _costs_of(arm, sums.get(arm.name), drafts.get(arm.name, 0), due.get(arm.name, 0))
+        for arm in arms
+    ]
+
+
+def _costs_of(arm: Arm, sums: Any, drafts: int, due: int) -> ArmCosts:
+    spent_usd, reserved_usd = (sums.spent_usd, sums.reserved_usd) if sums else (0.0, 0.0)
+    per_draft = _ratio(spent_usd, drafts)
+    to_come = 0.0 if due == 0 else None if per_draft is None else per_draft * due
+    return ArmCosts(
+        arm=arm.name,
+        model=arm.model,
+        is_simulated=arm.teacher == REHEARSAL,
+        calls=sums.calls if sums else 0,
+        drafts=drafts,
+        due=due,
+        spent_usd=spent_usd,
+        reserved_usd=reserved_usd,
+        usd_per_draft=per_draft,
+        forecast_usd=None if to_come is None else exact_sum([spent_usd, reserved_usd, to_come]),
+    )
+
+
+def _costs_by_day(session: Session, campaign_id: str) -> list[DayCosts]:
+    day = _DAY[session.get_bind().dialect.name].label("day")
+    statement = (
+        select(day, *_SUMS).where(AttemptRow.campaign_id == campaign_id).group_by(day).order_by(day)
+    )
+    return [DayCosts(**row) for row in session.execute(statement).mappings()]
+
+
+def _count_by_arm(session: Session, row: Any, *conditions: Any) -> dict[str, int]:
+    statement = select(row.arm, func.count()).where(*conditions).group_by(row.arm)
+    return dict(session.execute(statement).all())
+
+
+def _ratio(usd: float, count: int) -> float | None:
+    return exact_sum([usd / count]) if count else None
+
+
+_DAY: dict[str, Any] = {
+    "sqlite": func.date(AttemptRow.started_at, type_=String),
+    "postgresql": func.to_char(
+        func.timezone("UTC", AttemptRow.started_at), "YYYY-MM-DD", type_=String
+    ),
+}
+"""the day of an attempt in UTC, as `db.days.day_of` writes it"""
+_SUMS = (
+    func.count().label("calls"),
+    func.coalesce(func.sum(AttemptRow.cost_usd), 0).label("spent_usd"),
+    func.coalesce(
+        func.sum(case((AttemptRow.outcome.in_(UNSETTLED), AttemptRow.reserved_usd))), 0
+    ).label("reserved_usd"),
+)
 
 _HAS_TRACE: Exists = exists().where(
     FindingRow.reasoning_id == DraftRow.draft_id, FindingRow.points_to == Authenticity.FAKE

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from core.records import Correction, TraceOutcome
 from db.reasonings import reasonings_of, save_reasonings
-from db.statements import batches
-from db.tables import CorrectionRow, OutcomeRow, table_of
+from db.statements import batches, insert_missing
+from db.tables import CorrectionRow, OutcomeRow, WithdrawnCorrectionRow, table_of
 
 CORRECTIONS = table_of(CorrectionRow)
 CORRECTION_FIELDS = (
@@ -24,6 +24,7 @@ CORRECTION_FIELDS = (
     "is_adjudication",
     "rejects_image",
 )
+_IS_WITHDRAWN = exists().where(WithdrawnCorrectionRow.correction_id == CorrectionRow.correction_id)
 
 
 def save_correction(session: Session, correction: Correction) -> bool:
@@ -45,11 +46,29 @@ def save_correction(session: Session, correction: Correction) -> bool:
     return True
 
 
+def next_version(session: Session, draft_id: str, expert: str) -> int:
+    """The number of the next version of an expert's work on a draft."""
+    newest = select(func.max(CorrectionRow.version)).where(
+        CorrectionRow.draft_id == draft_id, CorrectionRow.expert == expert
+    )
+    return (session.scalar(newest) or 0) + 1
+
+
+def withdraw_corrections(session: Session, correction_ids: Sequence[str]) -> int:
+    """Let corrections count no longer: their expert took them back. Returns how many did until now.
+
+    The rows stay. What the same expert said elsewhere, or says later, counts again.
+    """
+    rows = [{"correction_id": correction_id} for correction_id in correction_ids]
+    return insert_missing(session, table_of(WithdrawnCorrectionRow), rows)
+
+
 def corrections(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
     """The corrections that count, by image: one per expert, in the order experts first appeared.
 
-    It is the highest version on the draft that the expert worked on last. An adjudication stands
-    beside what the same person said as an expert. Images without a correction are left out.
+    It is the highest version, of those not withdrawn, on the draft that the expert worked on last.
+    An adjudication stands beside what the same person said as an expert. Images without a
+    correction are left out.
     """
     found: dict[str, list[Correction]] = {}
     for batch in batches(list(image_ids)):
@@ -60,7 +79,9 @@ def corrections(session: Session, image_ids: Sequence[str]) -> dict[str, list[Co
 def _load(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
     columns = [CORRECTIONS.c[name] for name in CORRECTION_FIELDS]
     rows = session.execute(
-        select(*columns).where(CorrectionRow.image_id.in_(image_ids)).order_by(CorrectionRow.number)
+        select(*columns)
+        .where(CorrectionRow.image_id.in_(image_ids), ~_IS_WITHDRAWN)
+        .order_by(CorrectionRow.number)
     ).mappings()
     counting = _that_count(rows)
     ids = [row["correction_id"] for row in counting]

@@ -18,14 +18,17 @@ from sqlalchemy import Table as CoreTable
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from core.records import (
+    AnnotationFate,
     AttemptOutcome,
     Authenticity,
+    BatchState,
     Confidence,
     ReviewLevel,
     TraceOutcome,
+    View,
     WorkState,
 )
-from db.columns import COUNTER, WORD, Dollars, PlainText, UtcTime
+from db.columns import COUNTER, WORD, Dollars, Names, PlainText, UtcTime, Views
 
 DUE_STATES = (WorkState.NEW, WorkState.GUIDED)
 _IS_DUE = text("state IN ('new', 'guided')")
@@ -86,8 +89,22 @@ class ImageRow(Row):
     label: Mapped[Authenticity | None]
     generator: Mapped[str | None]
     source: Mapped[str] = mapped_column(ForeignKey(SourceRow.name))
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    subsampling: Mapped[str | None]
 
     __table_args__ = (Index(None, "source", "label"),)
+
+
+class ProvenanceRow(Row):
+    """One thing that the metadata of the user's file said of where the image comes from."""
+
+    __tablename__ = "provenance"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+    __table_args__ = (Index(None, "name"),)
 
 
 class FileRow(Row):
@@ -106,6 +123,18 @@ class FileRow(Row):
     __table_args__ = (Index(None, "source", "outcome"),)
 
 
+class BenchmarkHashRow(Row):
+    """One image of a benchmark whose images are not here."""
+
+    __tablename__ = "benchmark_hashes"
+
+    hash_id: Mapped[str] = mapped_column(primary_key=True)
+    """hash of the source and of both hashes"""
+    source: Mapped[str] = mapped_column(ForeignKey(SourceRow.name))
+    sha256: Mapped[str | None]
+    phash: Mapped[str | None]
+
+
 class CampaignRow(Row):
     __tablename__ = "campaigns"
 
@@ -116,7 +145,24 @@ class CampaignRow(Row):
     committed_usd: Mapped[float] = mapped_column(Dollars, default=0.0)
     """spent, and set aside for calls whose end is not known; always the sum over the attempts"""
     stopped_reason: Mapped[str | None]
+    recipe_folder: Mapped[str | None]
+    """with the next, what a worker needs to know to take part; None before the first run"""
+    rehearsal_url: Mapped[str | None]
+    """where its rehearsal teacher listens, if an arm asks it"""
+    tended_at: Mapped[datetime | None]
+    """when a janitor last looked after it"""
     created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class DayRow(Row):
+    """What all campaigns together have committed on a day; missing while nothing cost money."""
+
+    __tablename__ = "days"
+
+    day: Mapped[str] = mapped_column(primary_key=True)
+    """YYYY-MM-DD in UTC, of the start of the attempts"""
+    committed_usd: Mapped[float] = mapped_column(Dollars)
+    """spent, and set aside for calls whose end is not known"""
 
 
 class WorkRow(Row):
@@ -132,12 +178,21 @@ class WorkRow(Row):
     tries: Mapped[int]
     worker: Mapped[str | None]
     claimed_until: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    """not to be claimed before; None: at once"""
     reason: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("campaign_id", "arm", "image_id"),
         Index(None, "campaign_id", "state"),
-        Index("work_due", "campaign_id", "work_id", sqlite_where=_IS_DUE, postgresql_where=_IS_DUE),
+        Index(
+            "work_due",
+            "campaign_id",
+            "arm",
+            "work_id",
+            sqlite_where=_IS_DUE,
+            postgresql_where=_IS_DUE,
+        ),
         Index("work_held", "worker", sqlite_where=_IS_HELD, postgresql_where=_IS_HELD),
     )
 
@@ -183,6 +238,58 @@ class ReplyRow(Row):
     content: Mapped[str | None]
     refusal: Mapped[str | None]
     raw: Mapped[str]
+
+
+class LimitRow(Row):
+    """What was asked of a teacher lately, where no Redis counts it."""
+
+    __tablename__ = "limits"
+
+    teacher: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    memory: Mapped[str]
+    """JSON of a `core.limits.Window`"""
+
+
+class BatchRow(Row):
+    """A file of requests that a teacher answers together."""
+
+    __tablename__ = "batches"
+
+    batch_id: Mapped[str] = mapped_column(primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id), index=True)
+    arm: Mapped[str]
+    state: Mapped[BatchState]
+    num_lines: Mapped[int]
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    input_sha256: Mapped[str | None]
+    input_file_id: Mapped[str | None]
+    remote_id: Mapped[str | None]
+    output_file_id: Mapped[str | None]
+    error_file_id: Mapped[str | None]
+    reason: Mapped[str | None]
+    worker: Mapped[str | None]
+    """the process that is moving it on"""
+    held_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    polled_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    ingested_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+
+class BatchLineRow(Row):
+    """One line of a batch: an attempt, and the claimed work that it is for."""
+
+    __tablename__ = "batch_lines"
+
+    attempt_id: Mapped[str] = mapped_column(ForeignKey(AttemptRow.attempt_id), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey(BatchRow.batch_id))
+    number: Mapped[int]
+    """of the line in its file, from 1"""
+    work_id: Mapped[str] = mapped_column(ForeignKey(WorkRow.work_id), index=True)
+
+    __table_args__ = (UniqueConstraint("batch_id", "number"),)
 
 
 class ReasoningRow(Row):
@@ -239,6 +346,10 @@ class DraftRow(Row):
     teacher: Mapped[str]
     prompt_version: Mapped[str]
     demonstrations: Mapped[int]
+    exemplar_ids: Mapped[tuple[str, ...]] = mapped_column(Names)
+    uncovered: Mapped[tuple[str, ...]] = mapped_column(Names)
+    seen: Mapped[tuple[View, ...]] = mapped_column(Views)
+    bytes_sent: Mapped[int] = mapped_column(BigInteger)
     superseded_by: Mapped[str | None] = mapped_column(
         ForeignKey("drafts.draft_id", deferrable=True, initially="DEFERRED")
     )
@@ -321,3 +432,85 @@ class ChainCorrectionRow(Row):
     chain_id: Mapped[str] = mapped_column(ForeignKey(ChainRow.chain_id), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     correction_id: Mapped[str] = mapped_column(ForeignKey(CorrectionRow.correction_id), index=True)
+
+
+class WithdrawnCorrectionRow(Row):
+    """A correction that its expert took back; it stays and no longer counts."""
+
+    __tablename__ = "withdrawn_corrections"
+
+    correction_id: Mapped[str] = mapped_column(
+        ForeignKey(CorrectionRow.correction_id), primary_key=True
+    )
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class StudioProjectRow(Row):
+    """A project that we made on a Label Studio server."""
+
+    __tablename__ = "studio_projects"
+
+    project_key: Mapped[str] = mapped_column(primary_key=True)
+    """random; stands in the project's title, so that it is known again"""
+    server: Mapped[str]
+    campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id))
+    form_id: Mapped[str]
+    number: Mapped[int]
+    """counts the projects of one form from 1"""
+    project_id: Mapped[int | None]
+    """on the server; None while that is not known"""
+    polled_until: Mapped[datetime | None]
+    """the newest change that was seen there, by the server's clock"""
+
+    __table_args__ = (UniqueConstraint("server", "campaign_id", "form_id", "number"),)
+
+
+class StudioTaskRow(Row):
+    """A draft as a task of a project."""
+
+    __tablename__ = "studio_tasks"
+
+    task_key: Mapped[str] = mapped_column(primary_key=True)
+    """random; travels in the task, so that it is known again"""
+    project_key: Mapped[str] = mapped_column(ForeignKey(StudioProjectRow.project_key))
+    draft_id: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id), index=True)
+    task_id: Mapped[int | None]
+    """on the server; None while that is not known"""
+    refused: Mapped[str | None]
+    """why the draft cannot be shown in the form"""
+
+    __table_args__ = (UniqueConstraint("project_key", "draft_id"),)
+
+
+class ExpertRow(Row):
+    """Who stands behind a pseudonym: a user of a Label Studio server."""
+
+    __tablename__ = "experts"
+
+    expert: Mapped[str] = mapped_column(primary_key=True)
+    server: Mapped[str]
+    user_id: Mapped[int]
+
+    __table_args__ = (UniqueConstraint("server", "user_id"),)
+
+
+class AnnotationVersionRow(Row):
+    """One version of one annotation as it was pulled, or its end; append-only."""
+
+    __tablename__ = "annotation_versions"
+
+    version_id: Mapped[str] = mapped_column(primary_key=True)
+    task_key: Mapped[str] = mapped_column(ForeignKey(StudioTaskRow.task_key))
+    annotation_id: Mapped[int]
+    number: Mapped[int]
+    """counts the versions of one annotation from 1"""
+    fate: Mapped[AnnotationFate]
+    reason: Mapped[str | None]
+    expert: Mapped[str | None] = mapped_column(ForeignKey(ExpertRow.expert))
+    correction_id: Mapped[str | None] = mapped_column(ForeignKey(CorrectionRow.correction_id))
+    lead_time_s: Mapped[float | None]
+    raw: Mapped[str]
+    """what the server said, as JSON text"""
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+    __table_args__ = (UniqueConstraint("task_key", "annotation_id", "number"),)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.errors import StateError
@@ -20,8 +20,18 @@ UNDRAFTED = (*DUE_STATES, WorkState.DRAFTING)
 IN_HAND = (WorkState.DRAFTED, WorkState.IN_REVIEW)
 # written into the SQL as it stands, or neither database would see that its partial index fits
 IS_DUE = WorkRow.state.in_(bindparam("due", DUE_STATES, expanding=True, literal_execute=True))
+WAITS_FOR_BATCH = (WorkRow.state == WorkState.DRAFTING) & WorkRow.claimed_until.is_(None)
+"""no time is set to a batch's claims: they last until it was read (`db.batches`)"""
 UNCLAIMED: dict[str, Any] = {"came_from": None, "worker": None, "claimed_until": None}
 GIVEN_BACK: dict[str, Any] = {**UNCLAIMED, "state": WorkRow.came_from}
+_THESE = WorkRow.work_id.in_(bindparam("of_work", expanding=True))
+HELD_CLAIMS = (
+    select(WorkRow.work_id, WorkRow.worker, WorkRow.tries)
+    .where(_THESE, WorkRow.state == WorkState.DRAFTING)
+    .order_by(WorkRow.work_id)
+    .with_for_update()
+)
+MARK_DRAFTED = update(WorkRow).where(_THESE).values(UNCLAIMED | {"state": WorkState.DRAFTED})
 
 
 def campaign_id_of(recipe: Recipe) -> str:
@@ -72,6 +82,48 @@ def stopped_because(session: Session, campaign_id: str) -> str | None:
     )
 
 
+def employ(
+    session: Session, campaign_id: str, *, recipe_folder: str, rehearsal_url: str | None
+) -> None:
+    """Say what workers need to know to take part in a campaign."""
+    _set_campaign(session, campaign_id, recipe_folder=recipe_folder, rehearsal_url=rehearsal_url)
+
+
+class Running(NamedTuple):
+    """A campaign that workers may take part in."""
+
+    campaign_id: str
+    recipe_folder: str
+    rehearsal_url: str | None
+
+
+def running_campaigns(session: Session) -> list[Running]:
+    """The campaigns that were started, not stopped, and not finished; in the order of their ids."""
+    undrafted = exists().where(
+        WorkRow.campaign_id == CampaignRow.campaign_id, WorkRow.state.in_(UNDRAFTED)
+    )
+    rows = session.execute(
+        select(CampaignRow.campaign_id, CampaignRow.recipe_folder, CampaignRow.rehearsal_url)
+        .where(CampaignRow.recipe_folder.is_not(None), CampaignRow.stopped_reason.is_(None))
+        .where(undrafted)
+        .order_by(CampaignRow.campaign_id)
+    )
+    return [Running(campaign_id, folder or "", url) for campaign_id, folder, url in rows]
+
+
+def take_turn(session: Session, campaign_id: str, *, now: datetime, every: timedelta) -> bool:
+    """Whether the caller alone may tend a campaign now: nobody has for so long."""
+    is_time = or_(CampaignRow.tended_at.is_(None), CampaignRow.tended_at <= now - every)
+    return bool(
+        change(
+            session,
+            update(CampaignRow)
+            .where(CampaignRow.campaign_id == campaign_id, is_time)
+            .values(tended_at=now),
+        )
+    )
+
+
 def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
     """Put these images before an arm, those that it has not seen; returns how many."""
     rows = [
@@ -89,19 +141,29 @@ def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[s
 
 
 def claim(
-    session: Session, campaign_id: str, *, worker: str, limit: int, seconds: int, now: datetime
+    session: Session,
+    campaign_id: str,
+    *,
+    arms: Sequence[str],
+    worker: str,
+    limit: int,
+    seconds: int,
+    now: datetime,
 ) -> list[Claim]:
-    """Take up to `limit` due images for `worker`, lowest work id first, until `seconds` from `now`.
+    """Take up to `limit` due images for `worker`, until `seconds` from `now`.
 
-    No two claims ever hold the same row at the same time, however many processes claim.
+    The first of these arms goes first, in it the lowest work id. No two claims ever hold the same
+    row at the same time, however many processes claim.
     """
-    rows = session.execute(
-        select(WorkRow.work_id, WorkRow.image_id, WorkRow.arm, WorkRow.tries)
-        .where(WorkRow.campaign_id == campaign_id, IS_DUE)
-        .order_by(WorkRow.work_id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    rows: list[Any] = []
+    for arm in arms:
+        rows += session.execute(
+            select(WorkRow.work_id, WorkRow.image_id, WorkRow.arm, WorkRow.tries)
+            .where(WorkRow.campaign_id == campaign_id, WorkRow.arm == arm, IS_DUE, _may_start(now))
+            .order_by(WorkRow.work_id)
+            .limit(limit - len(rows))
+            .with_for_update(skip_locked=True)
+        ).all()
     for batch in batches(rows):
         change(
             session,
@@ -113,6 +175,7 @@ def claim(
                 tries=WorkRow.tries + 1,
                 worker=worker,
                 claimed_until=now + timedelta(seconds=seconds),
+                due_at=None,
             ),
         )
     return [
@@ -137,11 +200,23 @@ def extend_claims(
     )
 
 
-def release(session: Session, worker: str, work_ids: Sequence[str] | None = None) -> int:
-    """Give back what `worker` still holds of these (None: of all), to the state it came from."""
+def release(
+    session: Session,
+    worker: str,
+    work_ids: Sequence[str] | None = None,
+    *,
+    due_at: datetime | None = None,
+    untried: bool = False,
+) -> int:
+    """Give back what `worker` still holds of these (None: of all), to the state it came from.
+
+    With `due_at` nobody claims it before that moment. `untried`: nobody was asked about it, so the
+    claim does not count as a try.
+    """
     if work_ids is None:
         work_ids = list(session.scalars(select(WorkRow.work_id).where(_held_by(worker))))
-    return _change_held(session, worker, work_ids, GIVEN_BACK)
+    tries = WorkRow.tries - 1 if untried else WorkRow.tries
+    return _change_held(session, worker, work_ids, GIVEN_BACK | {"due_at": due_at, "tries": tries})
 
 
 def free_expired(session: Session, campaign_id: str, now: datetime) -> int:
@@ -179,14 +254,25 @@ def claiming_workers(session: Session, campaign_id: str) -> list[str]:
 
 def mark_drafted(session: Session, claim: Claim) -> None:
     """The claim has its draft. Raises StateError when the row was taken away in between."""
-    held = update(WorkRow).where(
-        WorkRow.work_id == claim.work_id,
-        WorkRow.state == WorkState.DRAFTING,
-        WorkRow.worker == claim.worker,
-        WorkRow.tries == claim.tries,  # the same worker may have lost it and claimed it again
-    )
-    if not change(session, held.values(UNCLAIMED | {"state": WorkState.DRAFTED})):
-        raise StateError(f"image {claim.image_id}, arm {claim.arm}: the claim was lost")
+    (lost,) = drafted_or_lost(session, [claim])
+    if lost is not None:
+        raise lost
+
+
+def drafted_or_lost(session: Session, claims: Sequence[Claim]) -> list[StateError | None]:
+    """These claims have their drafts; StateError for each whose row was taken away in between."""
+    connection = session.connection()
+    ids = sorted(claim.work_id for claim in claims)
+    # with tries: the same worker may have lost a row and claimed it again
+    held = {tuple(row) for row in connection.execute(HELD_CLAIMS, {"of_work": ids})}
+    kept = [claim for claim in claims if (claim.work_id, claim.worker, claim.tries) in held]
+    if kept:
+        connection.execute(MARK_DRAFTED, {"of_work": [claim.work_id for claim in kept]})
+    return [None if claim in kept else _lost(claim) for claim in claims]
+
+
+def _lost(claim: Claim) -> StateError:
+    return StateError(f"image {claim.image_id}, arm {claim.arm}: the claim was lost")
 
 
 def quarantine(session: Session, work_id: str, reason: str) -> None:
@@ -195,6 +281,14 @@ def quarantine(session: Session, work_id: str, reason: str) -> None:
     aside = UNCLAIMED | {"state": WorkState.QUARANTINED, "reason": reason}
     if not change(session, undrafted.values(aside)):
         raise StateError(f"{work_id} is done already and cannot be set aside")
+
+
+def rescue(session: Session, work_id: str) -> bool:
+    """An image that was set aside has its draft after all; False when it is aside no longer."""
+    aside = update(WorkRow).where(
+        WorkRow.work_id == work_id, WorkRow.state == WorkState.QUARANTINED
+    )
+    return bool(change(session, aside.values(state=WorkState.DRAFTED, reason=None)))
 
 
 def mark_chained(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
@@ -226,21 +320,68 @@ def work_counts(session: Session, campaign_id: str) -> dict[WorkState, int]:
     return dict(rows.all())
 
 
-def due_count(session: Session, campaign_id: str, now: datetime) -> int:
-    """How many rows wait for a worker: never claimed, given back, or held past their time."""
+def is_due(
+    session: Session, campaign_id: str, now: datetime, *, arms: Sequence[str] | None = None
+) -> bool:
+    """Whether anything in these arms (None: in all) could be claimed now.
+
+    It was never claimed, or given back and not for later, or is held past its time.
+    """
     expired = (WorkRow.state == WorkState.DRAFTING) & (WorkRow.claimed_until <= now)
-    statement = select(func.count()).where(
-        WorkRow.campaign_id == campaign_id, or_(WorkRow.state.in_(DUE_STATES), expired)
+    waiting = [IS_DUE & _may_start(now), expired]
+    statements = [
+        select(WorkRow.work_id).where(WorkRow.campaign_id == campaign_id, w).limit(1)
+        for w in waiting
+    ]
+    if arms is not None:
+        statements = [statement.where(WorkRow.arm.in_(arms)) for statement in statements]
+    return any(session.scalar(statement) is not None for statement in statements)
+
+
+def given_image_ids(session: Session, campaign_id: str, arm: str) -> set[str]:
+    """The images that were ever put before an arm."""
+    statement = select(WorkRow.image_id).where(
+        WorkRow.campaign_id == campaign_id, WorkRow.arm == arm
     )
-    return session.execute(statement).scalar_one()
+    return set(session.scalars(statement))
 
 
 def undrafted_image_ids(session: Session, campaign_id: str, arm: str) -> set[str]:
-    """The images that an arm still has to draft, claimed ones too; quarantined ones left out."""
+    """The images that an arm still has to draft, claimed ones too.
+
+    Left out are quarantined ones, and those that wait for a batch: their claims have no end.
+    """
     statement = select(WorkRow.image_id).where(
-        WorkRow.campaign_id == campaign_id, WorkRow.arm == arm, WorkRow.state.in_(UNDRAFTED)
+        WorkRow.campaign_id == campaign_id,
+        WorkRow.arm == arm,
+        WorkRow.state.in_(UNDRAFTED),
+        ~WAITS_FOR_BATCH,
     )
     return set(session.scalars(statement))
+
+
+def set_aside(session: Session, campaign_id: str, arm: str) -> list[Claim]:
+    """The quarantined work of an arm, by image; each as the claim under which it was set aside."""
+    rows = session.execute(
+        select(WorkRow.work_id, WorkRow.image_id, WorkRow.tries)
+        .where(
+            WorkRow.campaign_id == campaign_id,
+            WorkRow.arm == arm,
+            WorkRow.state == WorkState.QUARANTINED,
+        )
+        .order_by(WorkRow.image_id)
+    )
+    return [
+        Claim(
+            work_id=row.work_id,
+            campaign_id=campaign_id,
+            image_id=row.image_id,
+            arm=arm,
+            tries=row.tries,
+            worker="",
+        )
+        for row in rows
+    ]
 
 
 def quarantined(session: Session, campaign_id: str) -> list[tuple[str, str]]:
@@ -258,6 +399,10 @@ def _set_campaign(session: Session, campaign_id: str, **values: object) -> None:
         session,
         update(CampaignRow).where(CampaignRow.campaign_id == campaign_id).values(**values),
     )
+
+
+def _may_start(now: datetime) -> Any:
+    return or_(WorkRow.due_at.is_(None), WorkRow.due_at <= now)
 
 
 def _held_by(worker: str) -> Any:

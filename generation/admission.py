@@ -59,6 +59,8 @@ def make_record(found: FoundFile, intake: Intake, *, source: str) -> ImageRecord
         label=found.label,
         generator=found.generator if found.label is Authenticity.FAKE else None,
         source=source,
+        size_bytes=intake.size_bytes,
+        subsampling=intake.subsampling,
     )
 
 

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import ConfigError
-from core.recipe import Recipe
+from core.recipe import Arm, Recipe
 from core.records import ImageRecord, WorkState
 from core.sources import choose_sources
+from db.batches import images_in_batches
 from db.engine import Database
 from db.images import labelled_images, source_names
-from db.work import add_work, open_campaign, resume_campaign, undrafted_image_ids, work_counts
+from db.work import (
+    add_work,
+    given_image_ids,
+    open_campaign,
+    resume_campaign,
+    undrafted_image_ids,
+    work_counts,
+)
+from generation.arms import images_for
 from generation.desk import is_local
 from generation.plan import ArmPlan, plan_arms
 from imaging.store import ImageStore
@@ -24,6 +33,8 @@ class Campaign:
     campaign_id: str
     images: int
     """labelled images in its sources"""
+    drafts: int
+    """that they are to get, over all arms"""
     due: int
     """drafts that are missing, over all arms"""
     plans: list[ArmPlan]
@@ -38,6 +49,8 @@ class Progress:
     done: int
     total: int
     quarantined: int
+    in_batches: int = 0
+    """images that wait for their batch, beside the total"""
 
 
 def prepare(
@@ -48,22 +61,26 @@ def prepare(
     source: str | None = None,
     limit: int | None = None,
     budget_usd: float | None = None,
+    in_batches: bool = False,
 ) -> Campaign:
-    """Open the recipe's campaign over the labelled images of `source`; sends nothing."""
+    """Open the recipe's campaign over the labelled images of `source`; sends nothing.
+
+    Images that wait for their batch are not due. `in_batches` plans with the price of a batch.
+    """
     with database.read() as session:
         sources = choose_sources(source_names(session), source)
         images = list(labelled_images(session, sources=sources))[:limit]
     with database.write() as session:
         campaign_id = open_campaign(session, recipe, ceiling_usd=budget_usd)
         resume_campaign(session, campaign_id)
-        for arm in recipe.arms:
-            add_work(session, campaign_id, arm.name, [image.image_id for image in images])
-    due = {arm.name: _undrafted(database, campaign_id, arm.name, images) for arm in recipe.arms}
+    chosen = {arm.name: _give(database, campaign_id, arm, images, recipe) for arm in recipe.arms}
+    due = {name: _undrafted(database, campaign_id, name, given) for name, given in chosen.items()}
     return Campaign(
         campaign_id=campaign_id,
         images=len(images),
+        drafts=sum(map(len, chosen.values())),
         due=sum(len(missing) for missing in due.values()),
-        plans=plan_arms(recipe, store, due),
+        plans=plan_arms(recipe, store, due, in_batches=in_batches),
         leaves_machine=not all(is_local(arm) for arm in recipe.arms),
     )
 
@@ -82,12 +99,30 @@ def progress(database: Database, campaign: Campaign) -> Progress:
     """How many of the campaign's drafts are there, or set aside."""
     with database.read() as session:
         counts = work_counts(session, campaign.campaign_id)
-    waiting = sum(counts.get(s, 0) for s in (WorkState.NEW, WorkState.GUIDED, WorkState.DRAFTING))
+        in_batches = images_in_batches(session, campaign.campaign_id)
+    undrafted = sum(counts.get(s, 0) for s in (WorkState.NEW, WorkState.GUIDED, WorkState.DRAFTING))
+    waiting = undrafted - in_batches
     return Progress(
         done=max(0, campaign.due - waiting),
         total=campaign.due,
         quarantined=counts.get(WorkState.QUARANTINED, 0),
+        in_batches=in_batches,
     )
+
+
+def _give(
+    database: Database,
+    campaign_id: str,
+    arm: Arm,
+    images: Sequence[ImageRecord],
+    recipe: Recipe,
+) -> list[ImageRecord]:
+    """Put before an arm those images that are for it, and return them."""
+    with database.write() as session:
+        given = set() if arm.sample is None else given_image_ids(session, campaign_id, arm.name)
+        chosen = images_for(arm, images, recipe.settings.drafting, given=given)
+        add_work(session, campaign_id, arm.name, [image.image_id for image in chosen])
+    return chosen
 
 
 def _undrafted(

@@ -15,7 +15,7 @@ from generation.campaign import Progress as Drafting
 LOG_EVERY_SECONDS = 10.0
 
 Report = Callable[[int, int], None]
-"""done, total"""
+"""done, total; a negative total is not known"""
 
 
 @contextmanager
@@ -24,7 +24,9 @@ def counting(what: str) -> Iterator[Report]:
     if sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            yield lambda done, total: bar.update(
+                task, completed=done, total=None if total < 0 else total
+            )
     else:
         yield _line_writer(what)
 
@@ -53,6 +55,6 @@ def _line_writer(what: str) -> Report:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY_SECONDS or done == total:
             last = time.monotonic()
-            sys.stderr.write(f"{what}: {done} of {total}\n")
+            sys.stderr.write(f"{what}: {done}{'' if total < 0 else f' of {total}'}\n")
 
     return write

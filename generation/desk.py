@@ -12,9 +12,12 @@ from core.recipe import REHEARSAL, Arm, Recipe, configured_recipe
 from core.settings import Settings, load_settings
 from db.engine import Database, open_database
 from db.ledger import DatabaseLedger
+from db.work import campaign_id_of
+from generation.limits import open_limiter
 from generation.liveness import worker_name
 from imaging.store import ImageStore
 from teacher.client import Teacher, is_loopback
+from teacher.gate import Gate
 from teacher.prices import Price, require_price
 
 
@@ -36,6 +39,7 @@ class Seat:
     arm: Arm
     teacher: Teacher
     price: Price
+    gate: Gate = field(default_factory=Gate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,31 +65,52 @@ def open_desk(assignment: Assignment) -> Desk:
     """The desk of this process for an assignment; opened once, after any fork."""
     settings = load_settings()
     recipe = configured_recipe(Path(assignment.recipe), settings)
+    if campaign_id_of(recipe) != assignment.campaign_id:
+        raise ConfigError(
+            f"recipe {recipe.folder} holds another version than this campaign began with, or a "
+            "worker is configured for another teacher than the command: run it again with one of "
+            "them for all"
+        )
     database = open_database(settings, migrate=False)
     return Desk(
         database=database,
         store=ImageStore(settings.image_store),
         recipe=recipe,
         campaign_id=assignment.campaign_id,
-        ledger=DatabaseLedger(database, assignment.campaign_id),
-        seats={
-            arm.name: open_seat(recipe, arm, settings, assignment.rehearsal_url)
-            for arm in recipe.arms
-        },
+        ledger=DatabaseLedger(database, assignment.campaign_id, usd_per_day=settings.usd_per_day),
+        seats=_open_seats(recipe, settings, database, assignment.rehearsal_url),
         worker=worker_name(),
     )
 
 
-def open_seat(recipe: Recipe, arm: Arm, settings: Settings, rehearsal_url: str | None) -> Seat:
+def _open_seats(
+    recipe: Recipe, settings: Settings, database: Database, rehearsal_url: str | None
+) -> dict[str, Seat]:
+    """A seat for each arm; arms that ask the same model of a teacher share its gate."""
+    gates: dict[tuple[str, str], Gate] = {}
+    seats = {}
+    for arm in recipe.arms:
+        teacher = _connect(arm, settings, rehearsal_url)
+        if (arm.teacher, arm.model) not in gates:
+            gates[arm.teacher, arm.model] = Gate(open_limiter(settings, database, arm))
+        seats[arm.name] = Seat(
+            arm=arm,
+            teacher=teacher,
+            price=price_of_arm(recipe, arm),
+            gate=gates[arm.teacher, arm.model],
+        )
+    return seats
+
+
+def _connect(arm: Arm, settings: Settings, rehearsal_url: str | None) -> Teacher:
     """Connect an arm to its teacher; the rehearsal teacher is never sent a key."""
-    price = price_of_arm(recipe, arm)
     if arm.teacher == REHEARSAL:
         if rehearsal_url is None:
             raise ConfigError(f"arm {arm.name}: the rehearsal teacher is not running")
-        return Seat(arm=arm, teacher=Teacher(rehearsal_url), price=price)
+        return Teacher(rehearsal_url, timeout_s=arm.timeout_s)
     key = settings.openai_api_key
-    teacher = Teacher(arm.teacher, api_key=key.get_secret_value() if key else None)
-    return Seat(arm=arm, teacher=teacher, price=price)
+    secret = key.get_secret_value() if key else None
+    return Teacher(arm.teacher, secret, timeout_s=arm.timeout_s)
 
 
 def check_teachers(desk: Desk) -> None:

@@ -24,16 +24,21 @@ from imaging.crew import Crew, usable_cores
 from imaging.decode import Limits
 from imaging.intake import Intake, Job, Refusal, take_in
 from imaging.layouts import AUTO, Collection, FoundFile, found_bytes, open_collection
+from imaging.provenance import C2PA_ADVICE
 from imaging.store import ImageStore
 
 BATCH: Final = 500
 FEW: Final = 32
 """so many files are taken in without starting processes"""
+BATCH_BYTES: Final = 2**25
+"""of files that lie in memory, in one batch"""
+UNCOUNTED: Final = -1
 UNKNOWN_LICENCE: Final = "unknown"
 NAMES_SHOWN: Final = 20
+REFUSED_COMMAND: Final = "python -m generation refused --source"
 
 Progress = Callable[[int, int], None]
-"""is told how many files are done, and how many there are"""
+"""is told how many files are done, and how many there are; a negative number is not known"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +72,30 @@ class IngestSummary:
     known_refused: int
     """of the known ones"""
     refusals: tuple[tuple[str, str], ...]
-    """name and reason"""
+    """name and reason of the first ones"""
     layout: str = ""
     """how the collection was read; empty for images that lay in memory"""
     layout_reason: str = ""
     may_train: bool = True
+    unread_c2pa: int = 0
+    """of the accepted and changed ones: with a C2PA manifest that nothing here can read"""
 
     def text(self) -> str:
         """The summary as lines to print."""
         shown = [f"  refused {name}: {reason}" for name, reason in self.refusals[:NAMES_SHOWN]]
         more = self.refused - len(shown)
-        rest = [f"  and {more} more"] if more else []
-        return "\n".join([*self._reading(), self._counts(), *shown, *rest])
+        rest = [f"  and {more} more: {REFUSED_COMMAND} {self.source}"] if more else []
+        lines = [*self._reading(), self._counts(), *self._c2pa(), *shown, *rest]
+        return "\n".join(lines)
 
     def _reading(self) -> list[str]:
         terms = "" if self.may_train else "; for evaluation only, no build will train on it"
         read = f"{self.source}: read as layout {self.layout} ({self.layout_reason}){terms}"
         return [read] if self.layout else []
+
+    def _c2pa(self) -> list[str]:
+        note = f"{self.unread_c2pa} new images carry C2PA manifests; {C2PA_ADVICE}"
+        return [note] if self.unread_c2pa else []
 
     def _counts(self) -> str:
         return (
@@ -129,6 +141,7 @@ def ingest(  # noqa: PLR0913
         partial(_take_in, store=store, limits=limits or Limits(), workers=workers),
         partial(_report, progress, total),
     )
+    _report(progress, summary.seen, summary.seen)
     return replace(
         summary,
         layout=collection.layout,
@@ -160,8 +173,14 @@ def ingest_encoded(
 
 
 def _survey(collection: Collection) -> tuple[int, list[str]]:
-    """How many files there are, and the licences that their layout states."""
+    """How many files there are, and the licences that their layout states.
+
+    A stream is not read for it: where there is a first file, the number is not known.
+    """
     total, licences = 0, {collection.licence}
+    if collection.is_stream:
+        is_empty = next(iter(collection.files()), None) is None
+        return 0 if is_empty else UNCOUNTED, sorted(filter(None, licences))
     for found in collection.files():
         total += 1
         licences.add(found.licence)
@@ -219,7 +238,7 @@ def _sort_out(
 ) -> Iterator[Job]:
     """The files that must be decoded, `under_way` in the same order; all others are settled."""
     waiting = iter(files)
-    while batch := list(islice(waiting, BATCH)):
+    while batch := _next_batch(waiting):
         known = register.known_among(batch)
         for found in batch:
             if found.is_hidden:
@@ -227,11 +246,23 @@ def _sort_out(
             elif found.refusal is not None:
                 register.refuse(found, Refusal(found.refusal, is_lasting=False))
             elif found.name in known:
-                register.count_known(found.name)
+                register.count_known(known[found.name])
             else:
-                under_way.append(found)
+                under_way.append(replace(found, content=b""))
                 yield Job(found.content, found.name)
         report(register.tally.total)
+
+
+def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
+    """The next files; fewer where large ones lie in memory."""
+    batch: list[FoundFile] = []
+    held = 0
+    for found in islice(files, BATCH):
+        batch.append(found)
+        held += len(found.content) if isinstance(found.content, bytes) else 0
+        if held >= BATCH_BYTES:
+            break
+    return batch
 
 
 def _take_in(
@@ -260,4 +291,5 @@ def _summarise(source: str, tally: Tally) -> IngestSummary:
         unlabelled=tally.unlabelled,
         known_refused=tally.known_refused,
         refusals=tuple(tally.refusals),
+        unread_c2pa=tally.unread_c2pa,
     )

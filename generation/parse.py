@@ -1,23 +1,28 @@
-"""From a stored reply to a reasoning, or to the reason why it cannot be used. Pure."""
+"""From a stored reply to a draft, or to the reason why it cannot be used. Pure."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from core.chain import as_sentences
 from core.errors import DataError
+from core.ids import content_id
 from core.records import (
     Authenticity,
+    Claim,
     Confidence,
+    Draft,
     Reasoning,
     Region,
     TeacherReply,
     TraceFinding,
 )
 from core.taxonomy import Taxonomy
+from generation.prompt import Rendered
 
 CONTROL_CHARACTERS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -28,6 +33,10 @@ Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=3, max_length=LONGEST_TEXT)
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class WrongVerdict(DataError):
+    """The teacher does not hold on to the label that it was told."""
 
 
 class _Finding(BaseModel):
@@ -48,8 +57,13 @@ class _Reply(BaseModel):
     confidence: Confidence
 
 
-def parse_draft(reply: TeacherReply, *, taxonomy: Taxonomy, label: Authenticity) -> Reasoning:
-    """Read a reply about an image known to be `label`; raises DataError with the reason."""
+def parse_draft(
+    reply: TeacherReply, *, taxonomy: Taxonomy, label: Authenticity | None
+) -> Reasoning:
+    """Read a reply about an image; raises DataError with the reason.
+
+    `label` is what the teacher was told, and must hold on to; None where it was told nothing.
+    """
     if reply.refusal:
         raise DataError(f"the teacher refused: {_shorten(reply.refusal)}")
     if reply.finish_reason == "length":
@@ -60,14 +74,49 @@ def parse_draft(reply: TeacherReply, *, taxonomy: Taxonomy, label: Authenticity)
     unknown = sorted({f.category for f in parsed.findings if f.category not in taxonomy})
     if unknown:
         raise DataError(f"unknown trace category: {_shorten(', '.join(unknown))}")
-    if parsed.verdict is not label:
-        raise DataError(f"the verdict is {parsed.verdict}, but the image is known to be {label}")
+    if label is not None and parsed.verdict is not label:
+        raise WrongVerdict(f"the verdict is {parsed.verdict}, but the image is known to be {label}")
     return Reasoning(
         verdict=parsed.verdict,
         findings=tuple(_finding(item) for item in parsed.findings),
         conclusion=_clean(parsed.conclusion),
         confidence=parsed.confidence,
     )
+
+
+def draft_of(
+    reasoning: Reasoning,
+    reply: TeacherReply,
+    rendered: Rendered,
+    *,
+    work: Claim,
+) -> Draft:
+    """The draft that a reply holds, with what its teacher was shown."""
+    return Draft(
+        draft_id=_draft_id(work, reasoning, reply),
+        image_id=work.image_id,
+        attempt_id=reply.attempt_id,
+        campaign_id=work.campaign_id,
+        arm=work.arm,
+        teacher=reply.model,
+        prompt_version=rendered.prompt_version,
+        demonstrations=len(rendered.chosen.exemplars),
+        exemplar_ids=tuple(exemplar.exemplar_id for exemplar in rendered.chosen.exemplars),
+        uncovered=rendered.chosen.uncovered,
+        seen=rendered.seen,
+        bytes_sent=rendered.bytes_sent,
+        reasoning=reasoning,
+    )
+
+
+def reread(draft: Draft, reasoning: Reasoning, reply: TeacherReply) -> Draft:
+    """The draft as `reasoning`, a later reading of its reply, has it."""
+    return replace(draft, draft_id=_draft_id(draft, reasoning, reply), reasoning=reasoning)
+
+
+def _draft_id(place: Claim | Draft, reasoning: Reasoning, reply: TeacherReply) -> str:
+    whose = (place.campaign_id, place.arm, place.image_id)
+    return content_id("draft", *whose, reply.request_hash, asdict(reasoning))
 
 
 def _read_json(content: str) -> _Reply:

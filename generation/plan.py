@@ -9,13 +9,15 @@ from statistics import fmean
 from core.recipe import Arm, Recipe
 from core.records import ImageRecord, Usage
 from generation.desk import price_of_arm
-from generation.prompt import render_request
+from generation.prompt import render
 from imaging.store import ImageStore
-from teacher.prices import cost
+from teacher.prices import Price, batch_price, cost
 from teacher.request import worst_case_tokens
 
 SAMPLE = 100
 """images whose requests are rendered to estimate the tokens of all"""
+CUT_SAMPLE = 10
+"""where large images are cut into views, which takes a while"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +44,29 @@ class ArmPlan:
 
 
 def plan_arms(
-    recipe: Recipe, store: ImageStore, due: Mapping[str, Sequence[ImageRecord]]
+    recipe: Recipe,
+    store: ImageStore,
+    due: Mapping[str, Sequence[ImageRecord]],
+    *,
+    in_batches: bool = False,
 ) -> list[ArmPlan]:
     """One plan per arm for the images that it still has to draft."""
-    return [_plan_arm(recipe, store, arm, due[arm.name]) for arm in recipe.arms]
+    plans = []
+    for arm in recipe.arms:
+        price = price_of_arm(recipe, arm)
+        asked = batch_price(price) if in_batches else price
+        plans.append(_plan_arm(recipe, store, arm, due[arm.name], asked))
+    return plans
 
 
 def _plan_arm(
-    recipe: Recipe, store: ImageStore, arm: Arm, images: Sequence[ImageRecord]
+    recipe: Recipe, store: ImageStore, arm: Arm, images: Sequence[ImageRecord], price: Price
 ) -> ArmPlan:
-    price = price_of_arm(recipe, arm)
-    sample = images[:: max(1, len(images) // SAMPLE)]
+    size = SAMPLE if arm.views is None else CUT_SAMPLE
+    sample = images[:: max(1, len(images) // size)]
     counts = [
         worst_case_tokens(
-            render_request(image, store.read(image.path), recipe=recipe, arm=arm), price.image
+            render(image, store.read(image.path), recipe=recipe, arm=arm).request, price.image
         )
         for image in sample
     ]

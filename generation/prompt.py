@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,15 +10,23 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.ids import sha256_text
 from core.recipe import Arm, Recipe
-from core.records import Authenticity, Confidence, ImageRecord, TeacherRequest
+from core.records import (
+    Authenticity,
+    Confidence,
+    Exemplar,
+    ImageRecord,
+    Picture,
+    TeacherRequest,
+    View,
+)
 from core.taxonomy import Taxonomy
 from generation.exemplars import Chosen, choose_exemplars
-from teacher.request import schema_text
-
-IMAGE_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+from imaging.decode import open_image
+from imaging.views import MEDIA_TYPES, WHOLE, Shot, take_views
+from teacher.request import payload_of, schema_text, shortened_url
 
 
 class Prompt(NamedTuple):
@@ -40,40 +48,143 @@ class Prompt(NamedTuple):
             raise ConfigError(f"prompts/{self.name}.jinja, block {block}: {error}") from None
 
 
-def render_request(
+class Rendered(NamedTuple):
+    """A request, and what a draft records of it."""
+
+    request: TeacherRequest
+    prompt_version: str
+    chosen: Chosen
+    seen: tuple[View, ...]
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of all pictures, those of exemplars too."""
+        return sum(len(picture.data) for picture in self.request.pictures)
+
+
+def render(
     image: ImageRecord,
     data: bytes,
     *,
     recipe: Recipe,
     arm: Arm,
     guidance: Sequence[str] = (),
-) -> TeacherRequest:
+) -> Rendered:
     """The request for a draft of `image`, whose stored bytes are `data`.
 
     `guidance` names the categories that blind experts chose for this image. The true label is told
-    to the teacher (FakeScope, ACoTI step 3). The image's name, source and generator are not: they
-    never reach a teacher. The instructions know nothing of the image, so that images with the same
-    demonstrations share them and a teacher can cache them.
+    to the teacher (FakeScope, ACoTI step 3), unless the arm is a control. The image's name, source
+    and generator are not: they never reach a teacher. The instructions know nothing of the image,
+    so that images with the same demonstrations share them and a teacher can cache them.
     """
     prompt = _compile(arm.mode, recipe.prompts[arm.mode])
     chosen = choose_demonstrations(recipe, arm, guidance=guidance)
-    shared = {
-        "categories": recipe.taxonomy.categories,
-        "demonstrations": chosen.exemplars,
-        "uncovered": chosen.uncovered,
-        "standing_guidance": recipe.guidance,
-    }
-    return TeacherRequest(
+    shots = take_views(image, data, arm.views)
+    texts = _write_texts(
+        prompt,
+        recipe.taxonomy,
+        chosen,
+        standing_guidance=recipe.guidance,
+        guidance=tuple(guidance),
+        is_told=not arm.control,
+        label=None if arm.control else image.label,
+    )
+    request = TeacherRequest(
         model=arm.model,
-        instructions=prompt.render("instructions", **shared),
-        question=prompt.render("question", label=image.label, guidance=guidance, **shared),
-        image=data,
-        image_type=IMAGE_TYPES[image.format],
-        detail=arm.detail,
-        reply_schema=schema_text(reply_schema(recipe.taxonomy)),
+        instructions=texts.instructions,
+        question=texts.question,
+        pictures=(
+            *_exemplar_pictures(prompt, chosen.exemplars, recipe=recipe, detail=arm.detail),
+            *_pictures(prompt, shots, detail=arm.detail),
+        ),
+        reply_schema=texts.reply_schema,
         temperature=arm.temperature,
         max_output_tokens=arm.max_output_tokens,
     )
+    return Rendered(
+        request=request,
+        prompt_version=prompt_version(recipe, arm),
+        chosen=chosen,
+        seen=tuple(shot.view for shot in shots),
+    )
+
+
+class Texts(NamedTuple):
+    """The text of a request, which many images share."""
+
+    instructions: str
+    question: str
+    reply_schema: str
+
+
+@lru_cache(maxsize=256)
+def _write_texts(
+    prompt: Prompt,
+    taxonomy: Taxonomy,
+    chosen: Chosen,
+    *,
+    standing_guidance: tuple[str, ...],
+    guidance: tuple[str, ...],
+    is_told: bool,
+    label: Authenticity | None,
+) -> Texts:
+    shared = {
+        "categories": taxonomy.categories,
+        "demonstrations": chosen.exemplars,
+        "uncovered": chosen.uncovered,
+        "standing_guidance": standing_guidance,
+        "told": is_told,
+    }
+    told = {"label": label} if is_told else {}
+    return Texts(
+        instructions=prompt.render("instructions", **shared),
+        question=prompt.render("question", guidance=guidance, **shared, **told),
+        reply_schema=schema_text(reply_schema(taxonomy)),
+    )
+
+
+def printed_requests(
+    image: ImageRecord, data: bytes, *, recipe: Recipe, arms: Sequence[Arm]
+) -> dict[str, dict[str, Any]]:
+    """By arm what would be sent for an image, its pictures described instead of encoded."""
+    return {
+        arm.name: payload_of(render(image, data, recipe=recipe, arm=arm).request, shortened_url)
+        for arm in arms
+    }
+
+
+def _pictures(prompt: Prompt, shots: Sequence[Shot], *, detail: str) -> Iterator[Picture]:
+    """The image itself; captions say what is what, where it is not sent as it is stored."""
+    for view, data, media_type in shots:
+        is_file = view.name == WHOLE
+        caption = "" if is_file else prompt.render("caption", view=view, whole=shots[0].view)
+        yield Picture(data=data, media_type=media_type, detail=detail, caption=caption)
+
+
+def _exemplar_pictures(
+    prompt: Prompt, exemplars: Sequence[Exemplar], *, recipe: Recipe, detail: str
+) -> Iterator[Picture]:
+    for number, exemplar in enumerate(exemplars, start=1):
+        name = exemplar.exemplar_id
+        if name in recipe.exemplar_pictures:
+            data, media_type = _exemplar_file(name, recipe.exemplar_pictures[name])
+            yield Picture(
+                data=data,
+                media_type=media_type,
+                detail=detail,
+                caption=prompt.render("demonstration_caption", number=number, exemplar=exemplar),
+                is_exemplar=True,
+            )
+
+
+@lru_cache(maxsize=256)
+def _exemplar_file(name: str, data: bytes) -> tuple[bytes, str]:
+    """The picture without its metadata, and its media type."""
+    try:
+        kept, image_format = open_image(data).encode()
+    except DataError as error:
+        raise ConfigError(f"the picture of exemplar {name} cannot be used: {error}") from None
+    return kept, MEDIA_TYPES[image_format]
 
 
 def choose_demonstrations(recipe: Recipe, arm: Arm, *, guidance: Sequence[str] = ()) -> Chosen:

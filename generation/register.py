@@ -1,10 +1,15 @@
-"""The database side of an import: what is known, what is new, and one whole batch at a time."""
+"""The database side of an import: what is known, what is new, and one whole batch at a time.
+
+Nothing of the run is held but the tally, one batch, and an index of the hashes of all images (some
+60 bytes each). What was seen before is looked up batch by batch.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from core.ids import image_id_of
 from core.records import ImageRecord
@@ -12,22 +17,28 @@ from db.engine import Database
 from db.images import (
     ImportedFile,
     ImportOutcome,
-    count_images,
+    file_names,
+    find_imported,
     images_by_id,
-    imported_files,
     label_images,
     phashes,
+    rename_clusters,
     save_images,
     save_imported_files,
-    set_clusters,
+    total_images,
 )
+from db.provenance import save_provenance
 from generation.admission import Admission, admit
 from imaging.intake import Intake, Refusal
 from imaging.layouts import FoundFile
 from imaging.neighbours import Clusters
+from imaging.provenance import C2PA, UNREAD
 from imaging.store import ImageStore
 
 Taken = tuple[FoundFile, Intake | Refusal]
+
+REFUSALS_HELD: Final = 1000
+"""the first ones; `python -m generation refused` prints them all"""
 
 
 @dataclass(slots=True)
@@ -39,11 +50,30 @@ class Tally:
     known_refused: int = 0
     hidden: int = 0
     unlabelled: int = 0
+    unread_c2pa: int = 0
+    """new images with a C2PA manifest that nothing here can read"""
     refusals: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def total(self) -> int:
         return self.outcomes.total() + self.known + self.hidden
+
+    def refuse(self, name: str, reason: str) -> None:
+        self.outcomes[ImportOutcome.REFUSED] += 1
+        if len(self.refusals) < REFUSALS_HELD:
+            self.refusals.append((name, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the database knows of a batch of files that were taken in."""
+
+    images: Mapping[str, ImageRecord]
+    """that have the same bytes, by image id"""
+    files: Mapping[str, ImportedFile]
+    """of the same names"""
+    names: dict[tuple[str, str], str]
+    """of the files that the images were taken from, by source and image id"""
 
 
 class Register:
@@ -57,17 +87,17 @@ class Register:
         self._rows: list[ImportedFile] = []
         self._clusters = Clusters()
         self._has_company = False
-        with database.read() as session:
-            self._before = imported_files(session, source)
-        self._names = {source: _names_by_image(self._before)}
 
-    def known_among(self, files: Sequence[FoundFile]) -> set[str]:
-        """Names of files that were seen before and would end as they did then."""
-        before = [(found, self._before.get(found.name)) for found in files]
-        ids = [file.image_id for _, file in before if file and file.image_id]
+    def known_among(self, files: Sequence[FoundFile]) -> dict[str, ImportedFile]:
+        """The files that were seen before and would end as they did then, by name."""
         with self._database.read() as session:
+            before = find_imported(session, self.source, [found.name for found in files])
+            ids = [file.image_id for file in before.values() if file.image_id]
             images = images_by_id(session, ids)
-        return {found.name for found, file in before if file and self._stands(found, file, images)}
+        pairs = ((found, before.get(found.name)) for found in files)
+        return {
+            found.name: file for found, file in pairs if file and self._stands(found, file, images)
+        }
 
     def _stands(
         self, found: FoundFile, file: ImportedFile, images: Mapping[str, ImageRecord]
@@ -82,70 +112,77 @@ class Register:
         is_contradiction = found.label not in (None, image.label)
         return is_contradiction == (file.outcome is ImportOutcome.REFUSED)
 
-    def count_known(self, name: str) -> None:
+    def count_known(self, file: ImportedFile) -> None:
         """Count a file that `known_among` named."""
         self.tally.known += 1
-        self.tally.known_refused += self._before[name].outcome is ImportOutcome.REFUSED
+        self.tally.known_refused += file.outcome is ImportOutcome.REFUSED
 
     def refuse(self, found: FoundFile, refusal: Refusal) -> None:
         """Note a refused file; one whose reason may pass is tried again by the next import."""
-        self.tally.outcomes[ImportOutcome.REFUSED] += 1
-        self.tally.refusals.append((found.name, refusal.reason))
+        self.tally.refuse(found.name, refusal.reason)
         row = self._row(found, ImportOutcome.REFUSED, refusal.reason, None)
         self._rows.append(row if refusal.is_lasting else replace(row, size=0, mtime_ns=0))
 
     def commit(self, batch: Sequence[Taken]) -> None:
         """Store what became of a batch and of the files noted since the last one."""
-        ids = [image_id_of(taken.sha256) for _, taken in batch if isinstance(taken, Intake)]
+        taken = {
+            image_id_of(outcome.sha256): outcome
+            for _, outcome in reversed(batch)  # of equal images the first one counts
+            if isinstance(outcome, Intake)
+        }
         with self._database.write() as session:
-            stored = images_by_id(session, ids)
-            for other in {image.source for image in stored.values()} - set(self._names):
-                self._names[other] = _names_by_image(imported_files(session, other))
-            records = self._decide(batch, stored)
-            new = [record for record in records.values() if record.image_id not in stored]
-            if new and count_images(session).total != len(self._clusters):
+            memory = _Memory(
+                images_by_id(session, list(taken)),
+                find_imported(session, self.source, [found.name for found, _ in batch]),
+                file_names(session, list(taken)),
+            )
+            records = self._decide(batch, memory)
+            new = {i: record for i, record in records.items() if i not in memory.images}
+            if new and total_images(session) != len(self._clusters):
                 self._meet_company(Clusters(phashes(session)))
-            names = self._clusters.add({record.image_id: record.phash for record in new})
-            save_images(session, [replace(r, cluster=names.pop(r.image_id)) for r in new])
-            set_clusters(session, names)
-            label_images(session, [record for i, record in records.items() if i in stored])
+            joined = self._clusters.add({i: record.phash for i, record in new.items()})
+            save_images(session, [replace(r, cluster=joined.cluster_of[i]) for i, r in new.items()])
+            rename_clusters(session, joined.renamed)
+            label_images(session, [r for i, r in records.items() if i in memory.images])
+            save_provenance(session, {image_id: taken[image_id].provenance for image_id in new})
             save_imported_files(session, self._rows)
+        self.tally.unread_c2pa += sum(taken[i].provenance.get(C2PA) == UNREAD for i in new)
         self._rows.clear()
 
-    def _decide(
-        self, batch: Sequence[Taken], stored: Mapping[str, ImageRecord]
-    ) -> dict[str, ImageRecord]:
-        """Settle each file of a batch; returns the records to be stored."""
+    def _decide(self, batch: Sequence[Taken], memory: _Memory) -> dict[str, ImageRecord]:
+        """Settle each file of a batch; returns the records to be stored, by image id."""
         records: dict[str, ImageRecord] = {}
         for found, taken in batch:
             if isinstance(taken, Refusal):
                 self.refuse(found, taken)
                 continue
             image_id = image_id_of(taken.sha256)
-            twin = records.get(image_id) or stored.get(image_id)
-            name = self._names[twin.source].get(image_id, image_id) if twin else ""
-            if twin and twin.source == self.source and name == found.name and _agree(found, twin):
-                self._renew(found)
+            twin = records.get(image_id) or memory.images.get(image_id)
+            name = memory.names.get((twin.source, image_id), image_id) if twin else ""
+            before = memory.files.get(found.name)
+            is_itself = twin is not None and (twin.source, name) == (self.source, found.name)
+            if before and twin and is_itself and _agree(found, twin):
+                self._renew(found, before)
                 continue
             admission = admit(found, taken, twin, twin_name=name, source=self.source)
             self._settle(found, admission)
             if admission.record is not None:
                 records[image_id] = admission.record
+                memory.names[self.source, image_id] = found.name
         return records
 
     def _settle(self, found: FoundFile, admission: Admission) -> None:
         outcome, reason = admission.outcome, admission.reason
-        self.tally.outcomes[outcome] += 1
         if outcome is ImportOutcome.REFUSED:
-            self.tally.refusals.append((found.name, reason or ""))
-        elif admission.record is not None:
+            self.tally.refuse(found.name, reason or "")
+        else:
+            self.tally.outcomes[outcome] += 1
+        if admission.record is not None:
             self.tally.unlabelled += admission.record.label is None
-            self._names[self.source][admission.image_id] = found.name
         self._rows.append(self._row(found, outcome, reason, admission.image_id))
 
-    def _renew(self, found: FoundFile) -> None:
+    def _renew(self, found: FoundFile, before: ImportedFile) -> None:
         """The same file with another time, or lost from the store meanwhile: known all the same."""
-        before = self._before[found.name]
         self._rows.append(replace(before, size=found.size, mtime_ns=found.mtime_ns))
         self.tally.known += 1
 
@@ -175,21 +212,8 @@ class Register:
         if not len(self._clusters):
             return
         with self._database.write() as session:
-            if not self._has_company and count_images(session).total == len(self._clusters):
-                return
-            before = {image_id: (phash, cluster) for image_id, phash, cluster in phashes(session)}
-            names = Clusters().add({i: phash for i, (phash, _) in before.items()})
-            set_clusters(session, {i: name for i, name in names.items() if name != before[i][1]})
-
-
-def _names_by_image(files: Mapping[str, ImportedFile]) -> dict[str, str]:
-    """The name of the file that each image was taken from."""
-    made = (ImportOutcome.ACCEPTED, ImportOutcome.CHANGED)
-    return {
-        file.image_id: file.name
-        for file in files.values()
-        if file.image_id and file.outcome in made
-    }
+            if self._has_company or total_images(session) != len(self._clusters):
+                rename_clusters(session, Clusters(phashes(session)).search_all())
 
 
 def _agree(found: FoundFile, image: ImageRecord) -> bool:

@@ -15,15 +15,22 @@ from types import MappingProxyType
 from typing import Final
 
 from core.errors import ConfigError, DataError
+from imaging.decode import Limits
 from imaging.files import HIDDEN, Entry, explain
+from imaging.unpacking import (
+    DAMAGE,
+    BoundedHeader,
+    TooMuch,
+    is_compressed_tar,
+    read_compressed_tar,
+)
 
 ZIP_SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06")
 TAR_SIGNATURE: Final = b"ustar"
 TAR_SIGNATURE_AT: Final = 257
 TAR_BLOCK: Final = 512
-UNREADABLE: Final = (
-    ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",
-)  # fmt: skip
+UNREADABLE: Final = (".7z", ".rar")
+STREAM: Final = "compressed tar"
 LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
 """signature, length of the name, length of the extra field"""
 DEFLATE_SLACK: Final = 65_536
@@ -100,21 +107,31 @@ def _inflate(packed: bytes, size: int) -> bytes:
         raise DataError("damaged inside the archive") from None
 
 
-def archive_members(path: Path) -> Callable[[], Iterator[Entry]] | None:
-    """What lists the members of the archive `path`; None for a file that is no archive.
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive whose members can be read."""
 
-    ConfigError for an archive whose members cannot be read one by one.
-    """
+    members: Callable[[], Iterator[Entry]]
+    """lists them in their order; may be asked for again"""
+    is_stream: bool
+    """its members can be read only in their order, each when it is listed"""
+
+
+def open_archive(path: Path) -> Archive | None:
+    """The archive `path`; None for a file that is none, ConfigError for one of an unknown kind."""
     if path.name.lower().endswith(UNREADABLE):
         raise ConfigError(
-            f"{path}: members of such an archive cannot be read one by one; "
-            "uncompress it (a plain .tar and a .zip are read as they are)"
+            f"{path}: such an archive is not read; unpack it, or pack it as .zip or .tar"
         )
     kind = _kind_of(path)
-    return None if kind is None else lambda: _checked(READERS[kind](path))
+    if kind is None:
+        return None
+    return Archive(lambda: _checked(READERS[kind](path)), is_stream=kind == STREAM)
 
 
 def _kind_of(path: Path) -> str | None:
+    if is_compressed_tar(path):
+        return STREAM
     with path.open("rb") as file:
         start = file.read(TAR_BLOCK)
     if start.startswith(ZIP_SIGNATURES):
@@ -188,7 +205,7 @@ def _zip_refusal(member: zipfile.ZipInfo) -> str | None:
 def _tar_entries(path: Path) -> Iterator[Entry]:
     end = 0
     try:
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(path, "r:", tarinfo=BoundedHeader) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep every one
                 if not member.isdir():
@@ -217,16 +234,38 @@ def _ends_at(path: Path, end: int) -> bool:
 
 
 def _tar_entry(archive: str, member: tarfile.TarInfo) -> Entry:
+    return _describe(member, TarMember(archive, member.offset_data, member.size))
+
+
+def _describe(member: tarfile.TarInfo, content: bytes | TarMember) -> Entry:
     is_plain = member.isreg() and not member.issparse()
     return Entry(
         name=_plain_name(member.name),
-        path=TarMember(archive, member.offset_data, member.size),
+        path=content,
         refusal=None if is_plain else "a link, a device or a sparse file, not a regular file",
         size=member.size,
         mtime_ns=int(member.mtime * 1e9) % 2**62,
     )
 
 
+def _stream_entries(path: Path) -> Iterator[Entry]:
+    """Each entry with its bytes, which are in memory while it is looked at."""
+    most = Limits().max_bytes
+    try:
+        for member, content in read_compressed_tar(path, most_bytes=most):
+            if member.isdir():
+                continue
+            entry = _describe(member, content or b"")
+            if member.size > most:
+                entry = _refuse(entry, f"too large: {member.size} bytes, the most is {most}")
+            yield entry
+    except TooMuch as error:
+        reason = f"{error}, far more than pictures would; what follows is not read"
+        yield Entry(name=path.name, path=str(path), refusal=reason)
+    except DAMAGE:
+        yield _broken(path)
+
+
 READERS: Final[Mapping[str, Callable[[Path], Iterator[Entry]]]] = MappingProxyType(
-    {"zip": _zip_entries, "tar": _tar_entries}
+    {"zip": _zip_entries, "tar": _tar_entries, STREAM: _stream_entries}
 )

@@ -30,6 +30,7 @@ from imaging.intake import Intake, Job, Refusal, take_in
 from imaging.store import ImageStore
 
 CHUNK: Final = 16
+CHUNK_BYTES: Final = 2**23
 CHUNKS_AHEAD: Final = 3
 """chunks per process that are under way at once"""
 GRACE: Final = 2.0
@@ -93,7 +94,7 @@ class Crew:
         """One result for each job, in order; only a few chunks of jobs are held at a time."""
         waiting = iter(jobs)
         under_way: deque[Future[list[Outcome]]] = deque()
-        while chunk := list(islice(waiting, CHUNK)):
+        while chunk := _next_chunk(waiting):
             under_way.append(self._threads.submit(self._serve, chunk))
             if len(under_way) >= len(self._hands) * CHUNKS_AHEAD:
                 yield from under_way.popleft().result()
@@ -106,6 +107,18 @@ class Crew:
             return [hand.take_in(job) for job in chunk]
         finally:
             self._idle.put(hand)
+
+
+def _next_chunk(jobs: Iterator[Job]) -> list[Job]:
+    """A few jobs; fewer where they hold the bytes of large files."""
+    chunk: list[Job] = []
+    held = 0
+    for job in islice(jobs, CHUNK):
+        chunk.append(job)
+        held += len(job.content) if isinstance(job.content, bytes) else 0
+        if held >= CHUNK_BYTES:
+            break
+    return chunk
 
 
 class _Hand:

@@ -69,6 +69,8 @@ TURNS: Mapping[int, Image.Transpose] = MappingProxyType(
     }
 )
 """what makes a picture upright, by EXIF orientation"""
+SIDEWAYS: Final = frozenset((5, 6, 7, 8))
+"""orientations under which width and height change places"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,8 @@ class Decoded:
     notes: tuple[str, ...]
     """what was odd, converted or cut out; one phrase each"""
     rgb: Image.Image
-    """upright, mode RGB, 8 bits; the file's own numbers, no colour profile applied"""
+    """upright, mode RGB, 8 bits; the file's own numbers, no colour profile applied. Of a JPEG that
+    was opened with `least_side` maybe a smaller, grey version"""
     kept: bytes | None
     """the file's bytes without metadata, where every reader shows just these pixels from them"""
 
@@ -142,24 +145,30 @@ class _ClockedBytes(io.BytesIO):
 
 
 def open_image(
-    source: bytes | str | Path, limits: Limits | None = None, *, name: str = ""
+    source: bytes | str | Path,
+    limits: Limits | None = None,
+    *,
+    name: str = "",
+    least_side: int | None = None,
 ) -> Decoded:
     """Decode a file or its bytes; DataError with a reason of one line when that cannot be done.
 
     `name` is the file name where `source` is bytes; it decides nothing, a false suffix is noted.
-    A path's last part must be no link (imaging.files.read_file).
+    A path's last part must be no link (imaging.files.read_file). `least_side`: a picture in grey
+    with a shorter side of at least so many pixels is enough where the bytes are kept anyway; the
+    decoder of a JPEG then reads all of the file, but leaves out most of what makes pixels of it.
     """
     bounds = limits or Limits()
     if isinstance(source, bytes):
-        return _open_bytes(source, bounds, name)
+        return _open_bytes(source, bounds, name, least_side)
     try:
         data = read_file(source, max_bytes=bounds.max_bytes)
-        return _open_bytes(data, bounds, str(source))
+        return _open_bytes(data, bounds, str(source), least_side)
     except DataError as error:
         raise DataError(f"{shown_name(str(source))}: {error}") from None
 
 
-def _open_bytes(data: bytes, limits: Limits, name: str) -> Decoded:
+def _open_bytes(data: bytes, limits: Limits, name: str, least_side: int | None) -> Decoded:
     if len(data) > limits.max_bytes:
         raise DataError(f"too large: {len(data)} bytes, the most is {limits.max_bytes}")
     kind = recognise_format(data)
@@ -169,16 +178,22 @@ def _open_bytes(data: bytes, limits: Limits, name: str) -> Decoded:
         notes.lines.append(mismatch)
     cut = cut_metadata(data, kind) if kind in CUTTERS else None
     with _explained():
-        image = _decode(cut.data if cut else data, kind, limits, notes)
+        image = _open(cut.data if cut else data, kind, limits, notes)
+        mode, size = image.mode, image.size
+        if least_side is not None and isinstance(image, JpegImageFile) and mode in ("L", "RGB"):
+            image.draft("L", (least_side, least_side))
+        image.load()
         bits = _depth(image, data, kind)
         upright = _turn(_to_rgb(image, bits, notes), cut.orientation if cut else UPRIGHT)
+    if cut and cut.orientation in SIDEWAYS:
+        size = size[::-1]
     if cut:
         _note_cut(cut, kind, notes)
     return Decoded(
         format=kind,
-        width=upright.width,
-        height=upright.height,
-        mode=image.mode,
+        width=size[0],
+        height=size[1],
+        mode=mode,
         bits=bits,
         notes=tuple(notes.lines),
         rgb=upright,
@@ -225,12 +240,11 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         raise DataError(f"too narrow: {size}, at most {limits.max_aspect:g} to 1 is taken")
 
 
-def _decode(data: bytes, kind: str, limits: Limits, notes: _Notes) -> ImageFile:
-    """The first frame, every pixel of it."""
+def _open(data: bytes, kind: str, limits: Limits, notes: _Notes) -> ImageFile:
+    """The first frame, its size judged and its pixels not decoded yet."""
     image = OPENERS[kind](_ClockedBytes(data, limits.seconds))
     frames = getattr(image, "n_frames", 1)
     check_size(*image.size, limits)
-    image.load()
     if frames > 1:
         notes.redraw(f"first of {frames} frames")
     if kind not in CUTTERS:

@@ -48,8 +48,8 @@ class Entry:
 
     name: str
     """relative to the folder, with `/`, as `os.fsdecode` gives it"""
-    path: str | Packed
-    """where to read it; no link"""
+    path: str | bytes | Packed
+    """where to read it, no link; or the bytes themselves"""
     refusal: str | None = None
     """why it is not to be read; None for a regular file"""
     hidden: bool = False
@@ -61,37 +61,45 @@ def walk(root: Path) -> Iterator[Entry]:
     """All entries below `root`, folder by folder, sorted by the bytes of their names.
 
     Hidden entries (the name begins with one dot) are marked, and hidden folders not entered. A link
-    is followed only to a regular file inside `root`; linked folders are never entered.
+    is followed only to a regular file inside `root`; linked folders are never entered. Of each
+    folder only the names are held.
     """
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         try:
-            with os.scandir(root / folder) as scan:
-                found = sorted(scan, key=lambda entry: os.fsencode(entry.name))
+            files, folders = _list_folder(root / folder)
         except OSError as error:
             reason = f"a folder that cannot be listed: {explain(error)}"
             yield Entry(name=folder, path=str(root / folder), refusal=reason)
             continue
-        places = [(entry, f"{folder}/{entry.name}" if folder else entry.name) for entry in found]
-        inner = [place for entry, place in places if _is_open_folder(entry)]
-        waiting.extend(reversed(inner))
-        yield from (_inspect(root, entry, place) for entry, place in places if place not in inner)
+        prefix = f"{folder}/" if folder else ""
+        waiting.extend(f"{prefix}{os.fsdecode(name)}" for name in reversed(folders))
+        yield from (_inspect(root, f"{prefix}{os.fsdecode(name)}") for name in files)
 
 
-def _is_open_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) and not HIDDEN.match(entry.name)
+def _list_folder(folder: Path) -> tuple[list[bytes], list[bytes]]:
+    """The names in a folder: those of folders to be walked into, after all others; both sorted."""
+    files: list[bytes] = []
+    folders: list[bytes] = []
+    with os.scandir(os.fsencode(folder)) as scan:
+        for entry in scan:
+            is_hidden = HIDDEN.match(os.fsdecode(entry.name)) is not None
+            is_open = entry.is_dir(follow_symlinks=False) and not is_hidden
+            (folders if is_open else files).append(entry.name)
+    return sorted(files), sorted(folders)
 
 
-def _inspect(root: Path, entry: os.DirEntry[str], place: str) -> Entry:
-    if HIDDEN.match(entry.name):
-        return Entry(name=place, path=entry.path, hidden=True)
-    if entry.is_symlink():
-        return find_entry(root, place)
+def _inspect(root: Path, place: str) -> Entry:
+    path = f"{root}/{place}"
+    if HIDDEN.match(place.rpartition("/")[2]):
+        return Entry(name=place, path=path, hidden=True)
     try:
-        return _regular(place, entry.path, entry.stat(follow_symlinks=False))
+        status = os.lstat(path)
     except OSError as error:
-        return Entry(name=place, path=entry.path, refusal=explain(error))
+        return Entry(name=place, path=path, refusal=explain(error))
+    is_link = stat.S_ISLNK(status.st_mode)
+    return find_entry(root, place) if is_link else _regular(place, path, status)
 
 
 def find_entry(root: Path, place: str) -> Entry:
@@ -172,4 +180,9 @@ def shown_name(name: str) -> str:
     except UnicodeEncodeError:  # half a character: no name of a file, but a table may hold one
         data = name.encode("utf-8", "surrogatepass")
     text = data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Text that nobody has checked on one line of output: a control character as `\\u000a`."""
     return UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

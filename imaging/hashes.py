@@ -12,6 +12,8 @@ FLAT: Final = "0" * 16
 """stands for a picture with too little contrast to be told from others; no real hash is zero, as
 half of its bits lie above the median"""
 REDUCED_SIDE: Final = 128
+HASHED_SIDE: Final = 32
+"""pixels that ImageHash looks at, squared; it leaves a picture of this size as it is"""
 LEAST_CONTRAST: Final = 2.0
 """standard deviation in grey levels, of the picture reduced to 32 x 32"""
 
@@ -23,5 +25,6 @@ def perceptual_hash(rgb: Image.Image) -> str:
     """
     factor = min(rgb.size) // REDUCED_SIDE
     grey = (rgb.reduce(factor) if factor > 1 else rgb).convert("L")
-    small = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
-    return FLAT if small.std() < LEAST_CONTRAST else str(imagehash.phash(grey))
+    small = grey.resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.LANCZOS)
+    is_flat = np.asarray(small).std() < LEAST_CONTRAST
+    return FLAT if is_flat else str(imagehash.phash(small))

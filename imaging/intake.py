@@ -11,8 +11,9 @@ from core.errors import DataError
 from core.ids import sha256_bytes
 from imaging.decode import Limits, open_image
 from imaging.files import Packed, read_file
-from imaging.hashes import perceptual_hash
-from imaging.jpeg import estimate_quality
+from imaging.hashes import REDUCED_SIDE, perceptual_hash
+from imaging.jpeg import estimate_quality, subsampling
+from imaging.provenance import read_provenance
 from imaging.store import ImageStore
 
 STORED_SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
@@ -22,7 +23,7 @@ STORED_SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """What is known of a file that was taken in; nothing of its metadata."""
+    """What is known of a file that was taken in."""
 
     sha256: str
     """of the bytes in the image store"""
@@ -33,8 +34,13 @@ class Intake:
     height: int
     format: str
     """of the bytes in the image store"""
+    size_bytes: int
+    """of the bytes in the image store"""
     jpeg_quality: int | None
+    subsampling: str | None
     phash: str
+    provenance: Mapping[str, str]
+    """what the metadata said of the origin, untrusted; it is not in the bytes in the image store"""
     notes: tuple[str, ...]
     is_redrawn: bool
     """stored as PNG of the pixels, because readers would not agree on what the bytes show"""
@@ -72,17 +78,21 @@ def take_in(job: Job, store: ImageStore, limits: Limits) -> Intake | Refusal:
 
 
 def _take_in(data: bytes, name: str, store: ImageStore, limits: Limits) -> Intake:
-    decoded = open_image(data, limits, name=name)
+    decoded = open_image(data, limits, name=name, least_side=REDUCED_SIDE)
     stored, kind = decoded.encode()
+    digest = sha256_bytes(stored)
     return Intake(
-        sha256=sha256_bytes(stored),
-        original_sha256=sha256_bytes(data),
-        path=store.add(stored, STORED_SUFFIXES[kind]),
+        sha256=digest,
+        original_sha256=digest if stored == data else sha256_bytes(data),
+        path=store.add(stored, STORED_SUFFIXES[kind], digest=digest),
         width=decoded.width,
         height=decoded.height,
         format=kind,
+        size_bytes=len(stored),
         jpeg_quality=estimate_quality(stored) if kind == "JPEG" else None,
+        subsampling=subsampling(stored) if kind == "JPEG" else None,
         phash=perceptual_hash(decoded.rgb),
+        provenance=read_provenance(data, decoded.format),
         notes=decoded.notes,
         is_redrawn=decoded.kept is None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import numpy as np
@@ -155,10 +155,20 @@ def estimate_quality(data: bytes) -> int | None:
     tables = read_tables(data)
     if 0 not in tables:
         return None
-    distance = _distances(tables[0], _scaled_tables(LUMINANCE))
-    if 1 in tables:
-        distance = distance + _distances(tables[1], _scaled_tables(CHROMINANCE))
-    return int(distance.argmin()) + 1
+    return _nearest_quality(
+        tuple(tables[number].tobytes() for number in (0, 1) if number in tables)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _nearest_quality(tables: tuple[bytes, ...]) -> int:
+    """Of luminance and, where there is one, chrominance; most files have one of a few tables."""
+    bases = (LUMINANCE, CHROMINANCE)
+    distances = [
+        _distances(np.frombuffer(table, np.int64), _scaled_tables(base))
+        for table, base in zip(tables, bases, strict=False)
+    ]
+    return int(sum(distances[1:], start=distances[0]).argmin()) + 1
 
 
 def _distances(table: Table, standard: NDArray[np.int64]) -> NDArray[np.int64]:

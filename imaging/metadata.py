@@ -48,8 +48,11 @@ PNG_KINDS: Mapping[bytes, str] = MappingProxyType(
 )
 PNG_TEXT: Final = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 GENERATOR_KEYS: Final = frozenset(
-    (b"parameters", b"prompt", b"workflow", b"generation_data", b"sd-metadata", b"Dream")
-)
+    (
+        b"parameters", b"prompt", b"workflow", b"generation_data", b"sd-metadata", b"Dream",
+        b"invokeai_metadata",
+    )
+)  # fmt: skip
 WEBP_PICTURE: Final = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 WEBP_KINDS: Mapping[bytes, str] = MappingProxyType({b"XMP ": "XMP", b"C2PA": "C2PA"})
 WEBP_ICC, WEBP_EXIF, WEBP_XMP = 0x20, 0x08, 0x04

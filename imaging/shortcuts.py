@@ -31,6 +31,7 @@ GRID: Final = 10_000
 """steps between 0 and 1 at which the interval is looked for"""
 BAND: Final = 5
 """JPEG qualities in one band of the table"""
+NO_SUBSAMPLING: Final = "no JPEG, or not known"
 MOST_ROWS: Final = 12
 """values that a table names; the others are one row"""
 
@@ -115,10 +116,14 @@ class _Sample:
 
 
 def label_tables(images: Sequence[ImageRecord]) -> tuple[LabelTable, ...]:
-    """Label against format, JPEG quality band, size and aspect; unlabelled images are left out."""
+    """Label against format, JPEG quality band, chroma subsampling, size and aspect.
+
+    Unlabelled images are left out.
+    """
     return (
         _table("Format", images, lambda image: image.format),
         _table("JPEG quality", images, _quality_band, in_order=True),
+        _table("Chroma subsampling", images, lambda image: image.subsampling or NO_SUBSAMPLING),
         _table("Size in pixels", images, lambda image: f"{image.width} x {image.height}"),
         _table("Aspect, width to height", images, lambda i: f"{i.width / i.height:.2f}"),
     )
@@ -193,12 +198,12 @@ def groups_of_both_labels(images: Iterable[ImageRecord]) -> int:
 
 
 def measure_metadata(
-    images: Iterable[ImageRecord], *, bytes_of: Mapping[str, int] | None = None
+    images: Iterable[ImageRecord], *, with_bytes: bool = False
 ) -> MetadataScore | TooFew:
     """Cross-validate a random forest on metadata alone; no component is in two folds.
 
-    `bytes_of` adds bytes per pixel of the files by image id. The same images give the same figures
-    in any order. Above `MOST_IMAGES`, components are drawn by hash, label by label.
+    `with_bytes` adds bytes per pixel. The same images give the same figures in any order. Above
+    `MOST_IMAGES`, components are drawn by hash, label by label.
     95 % interval: R. G. Newcombe, "Confidence intervals for an effect size measure based on the
     Mann-Whitney statistic. Part 2" (Statistics in Medicine, 2006), method 5, on numbers of images
     divided by the design effect of N. A. Obuchowski, "Nonparametric analysis of clustered ROC
@@ -208,7 +213,7 @@ def measure_metadata(
     component_of = connect((image.group, image.cluster) for image in labelled)
     if reason := _why_too_few(labelled, component_of):
         return TooFew(reason=reason)
-    sample = _prepare(_choose(labelled, component_of), component_of, bytes_of)
+    sample = _prepare(_choose(labelled, component_of), component_of, with_bytes=with_bytes)
     together = _round(_cross_validate(sample, list(sample.features), trees=TREES))
     auc, low, high = _auc_with_interval(together, sample)
     return MetadataScore(
@@ -255,9 +260,7 @@ def _choose(
 
 
 def _prepare(
-    images: Sequence[ImageRecord],
-    component_of: Mapping[str, str],
-    bytes_of: Mapping[str, int] | None,
+    images: Sequence[ImageRecord], component_of: Mapping[str, str], *, with_bytes: bool
 ) -> _Sample:
     names = [component_of[image.group] for image in images]
     number = {name: place for place, name in enumerate(sorted(set(names)))}
@@ -267,7 +270,7 @@ def _prepare(
         is_fake=is_fake,
         component=np.array([number[name] for name in names]),
         fold=np.array([fold_of[name] for name in names]),
-        features=dict(_features(images, bytes_of)),
+        features=dict(_features(images, with_bytes=with_bytes)),
     )
 
 
@@ -286,21 +289,24 @@ def _assign_folds(components: Sequence[str], is_fake: NDArray[np.bool_]) -> dict
     return fold_of
 
 
-def _features(
-    images: Sequence[ImageRecord], bytes_of: Mapping[str, int] | None
-) -> Iterator[tuple[str, Values]]:
+def _features(images: Sequence[ImageRecord], *, with_bytes: bool) -> Iterator[tuple[str, Values]]:
     width = np.array([image.width for image in images], dtype=float)
     height = np.array([image.height for image in images], dtype=float)
-    formats = sorted({image.format for image in images})
-    yield "format", np.array([[image.format == name for name in formats] for image in images])
+    yield "format", _one_column_each([image.format for image in images])
+    yield "chroma subsampling", _one_column_each([image.subsampling or "" for image in images])
     yield "JPEG quality", _column([image.jpeg_quality or 0 for image in images])
     yield "aspect", _column(width / height)
     yield "pixels", _column(width * height)
     yield "width", _column(width)
     yield "height", _column(height)
-    if bytes_of is not None:
-        known = [bytes_of.get(image.image_id, -1) for image in images]
+    if with_bytes:
+        known = [-1 if image.size_bytes is None else image.size_bytes for image in images]
         yield "bytes per pixel", _column(np.array(known) / (width * height))
+
+
+def _one_column_each(names: Sequence[str]) -> Values:
+    values = sorted(set(names))
+    return np.array([[name == each for each in values] for name in names], dtype=float)
 
 
 def _column(values: Any) -> Values:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +29,12 @@ class ImageStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, data: bytes, suffix: str) -> str:
-        """Keep `data`; returns its path relative to the store. ConfigError when it cannot write."""
-        digest = sha256_bytes(data)
+    def add(self, data: bytes, suffix: str, *, digest: str | None = None) -> str:
+        """Keep `data`; returns its path relative to the store. ConfigError when it cannot write.
+
+        `digest`: the SHA-256 of `data`, where the caller has it already.
+        """
+        digest = digest or sha256_bytes(data)
         place = f"{digest[:2]}/{digest[2:4]}/{digest}{suffix}"
         path = self.path(place)
         try:
@@ -46,10 +50,8 @@ class ImageStore:
     def _write(self, path: Path, data: bytes) -> None:
         beside = self.folder / INCOMING / uuid.uuid4().hex
         try:
-            for folder in (beside.parent, path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(data)
-            beside.replace(path)
+            _in_folder(beside.parent, lambda: beside.write_bytes(data))
+            _in_folder(path.parent, lambda: beside.replace(path))
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -79,6 +81,15 @@ class ImageStore:
         for path in (self.folder / INCOMING).glob("*"):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink(missing_ok=True)
+
+
+def _in_folder(folder: Path, act: Callable[[], object]) -> None:
+    """Act, and make the folder where that fails for want of it."""
+    try:
+        act()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        act()
 
 
 def _is_whole(path: Path, size: int) -> bool:

@@ -46,10 +46,14 @@ def build_command(
         str | None, typer.Option(help="Only this source; default: all but the demo.")
     ] = None,
     release: Annotated[
-        bool, typer.Option("--release", help="For others to train on: metadata shortcuts stop it.")
+        bool,
+        typer.Option("--release", help="For others to train on: shortcuts and overlaps stop it."),
     ] = False,
     accept_shortcuts: Annotated[
         bool, typer.Option("--accept-shortcuts", help="Build in spite of metadata shortcuts.")
+    ] = False,
+    accept_overlaps: Annotated[
+        bool, typer.Option("--accept-overlaps", help="Build in spite of images of benchmarks.")
     ] = False,
     recipe: Annotated[Path, typer.Option(help="Recipe folder.")] = DEFAULT_RECIPE,
     as_json: JsonOption = False,
@@ -67,6 +71,7 @@ def build_command(
             source=source,
             release=release,
             accept_shortcuts=accept_shortcuts,
+            accept_overlaps=accept_overlaps,
             report=report,
         )
     typer.echo(_as_json(summary) if as_json else _as_text(summary))

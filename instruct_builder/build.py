@@ -11,12 +11,14 @@ from pathlib import Path
 
 from core.errors import ConfigError
 from core.recipe import Audit, Recipe
-from core.records import ReviewLevel, Source
+from core.records import ReviewLevel, Source, Split
 from core.sources import choose_sources
+from db.benchmarks import benchmark_images, relatives
 from db.chains import count_chains, newest_chains
 from db.engine import Database
 from db.images import sources as read_sources
 from db.work import campaign_id_of
+from imaging.overlaps import Kinship, find_overlaps, overlap_warning
 from imaging.shortcuts import TooFew, measure_metadata
 from imaging.store import ImageStore
 from instruct_builder.card import CARD, render_card
@@ -26,6 +28,7 @@ from instruct_builder.checks import (
     Figures,
     NoNames,
     Options,
+    Overlaps,
     RightAnswers,
     Shortcuts,
     Splits,
@@ -35,7 +38,7 @@ from instruct_builder.expand import expand_chain
 from instruct_builder.families import Plan, plan_asks
 from instruct_builder.manifest import BuildFacts, Manifest
 from instruct_builder.preview import PREVIEW, Scenes, render_preview
-from instruct_builder.selection import Member, Pair, Selection, Spec, select, state_facts
+from instruct_builder.selection import Member, Pair, Selection, Spec, leave_out, select, state_facts
 from instruct_builder.shards import (
     Placed,
     ShardWriter,
@@ -75,31 +78,37 @@ def build(  # noqa: PLR0913 - a use case and its options
     arm: str | None = None,
     release: bool = False,
     accept_shortcuts: bool = False,
+    accept_overlaps: bool = False,
     report: Report | None = None,
 ) -> BuildSummary:
     """Build a shard set in `out`, or do nothing when it is there already.
 
     What is not given comes from the recipe. Chains of the demo are left out as soon as other
     sources have chains, unless `source` names it. Raises ConfigError when there is nothing to
-    build, the folder cannot be written, or metadata tells real from fake in a `release` (in any
-    build, if the recipe says so) and that is not accepted; PermanentError when a check fails.
+    build, the folder cannot be written, or metadata tells real from fake or a benchmark holds
+    images to train on in a `release` (in any build, if the recipe says so) and that is not
+    accepted; PermanentError when a check fails.
     """
     spec = Spec(
         recipe=recipe,
         templates=read_templates(recipe),
         seed=recipe.settings.build.seed if seed is None else seed,
-        arm=arm or recipe.settings.drafting.chain_arm,
+        arms=(arm,) if arm else recipe.settings.drafting.chain_arms,
         min_review=min_review or recipe.settings.review.min_review,
     )
+    audit = recipe.settings.audit
     selection = _read_chains(database, spec, source)
-    facts = state_facts(selection, spec)
-    stops = (release or recipe.settings.audit.on_shortcut == "stop") and not accept_shortcuts
+    selection, overlaps = _find_overlaps(database, selection, audit)
+    facts = state_facts(selection, spec).model_copy(update={"checks": Checks([overlaps]).facts()})
+    if (release or audit.on_overlap == "stop") and not accept_overlaps:
+        _refuse_overlaps(facts)
+    stops = (release or audit.on_shortcut == "stop") and not accept_shortcuts
     with locked(out):
         if (present := _find_present(out, facts)) is not None:
             _refuse_shortcuts(present, stops=stops)
             return BuildSummary(folder=out, manifest=present, unchanged=True)
-        shortcuts = Shortcuts(_measure_shortcuts(selection, recipe.settings.audit))
-        facts = facts.model_copy(update={"checks": Checks([shortcuts]).facts()})
+        shortcuts = Shortcuts(_measure_shortcuts(selection, audit))
+        facts = facts.model_copy(update={"checks": Checks([overlaps, shortcuts]).facts()})
         _refuse_shortcuts(facts, stops=stops)
         manifest = _write(out, selection, spec, facts, store, report or _report_nothing)
     return BuildSummary(folder=out, manifest=manifest, unchanged=False)
@@ -111,7 +120,7 @@ def _report_nothing(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Chains:
-    """The newest chains of one arm, as the database has them."""
+    """The newest chains of the arms of a set, as the database has them."""
 
     count: Callable[..., int]
     read: Callable[..., Iterator[Pair]]
@@ -122,8 +131,8 @@ def _read_chains(database: Database, spec: Spec, source: str | None) -> Selectio
     campaign_id = campaign_id_of(spec.recipe)
     with database.read() as session:
         chains = _Chains(
-            partial(count_chains, session, campaign_id=campaign_id, arm=spec.arm),
-            partial(newest_chains, session, campaign_id=campaign_id, arm=spec.arm),
+            partial(count_chains, session, campaign_id=campaign_id, arms=spec.arms),
+            partial(newest_chains, session, campaign_id=campaign_id, arms=spec.arms),
             read_sources(session),
         )
         names = _choose(chains, source)
@@ -166,7 +175,7 @@ def _explain_nothing(chains: _Chains, names: Sequence[str], spec: Spec) -> str:
     lower = [level for level in ReviewLevel if level.rank < spec.min_review.rank and there[level]]
     if not lower:
         return (
-            f"recipe {spec.recipe.name}, arm {spec.arm!r}: there is no chain yet; "
+            f"recipe {spec.recipe.name}, arm {', '.join(spec.arms)}: there is no chain yet; "
             "`make build-instruct` drafts and chains before it builds"
         )
     best = lower[-1]
@@ -186,7 +195,44 @@ def _find_present(out: Path, facts: BuildFacts) -> Manifest | None:
         for name in BuildFacts.model_fields
         if name != "checks"
     )
-    return present if same else None
+    measured = all(present.checks.get(name) == fact for name, fact in facts.checks.items())
+    return present if same and measured else None
+
+
+def _find_overlaps(
+    database: Database, selection: Selection, audit: Audit
+) -> tuple[Selection, Overlaps]:
+    """What benchmarks hold of the images to train on; left out of the selection if so told.
+
+    The test split may overlap: nothing is learnt from it.
+    """
+    trained = [member.image for member in selection.members if member.split is not Split.TEST]
+    with database.read() as session:
+        benchmarks = list(benchmark_images(session))
+        found = find_overlaps(
+            trained, benchmarks, relatives=relatives(session, trained) if benchmarks else ()
+        )
+    figures: Figures = {"benchmarks": len({image.benchmark for image in benchmarks})}
+    for kinship in Kinship:
+        images = {overlap.image_id for overlap in found if overlap.kinship is kinship}
+        figures[f"images_{kinship.name.lower()}"] = len(images)
+    if audit.on_overlap == "leave_out":
+        ids = {overlap.image_id for overlap in found}
+        figures["left_out"] = len(ids)
+        return leave_out(selection, ids, "in a registered benchmark too"), Overlaps(figures)
+    if found and audit.on_overlap != "ignore":
+        figures["warning"] = overlap_warning(found)
+    return selection, Overlaps(figures)
+
+
+def _refuse_overlaps(facts: BuildFacts) -> None:
+    """A set that was trained on what it will be tested with is not published where that matters."""
+    if warning := str(facts.checks[Overlaps.name].figures.get("warning", "")):
+        raise ConfigError(
+            f"{warning}. Nothing was published: let the recipe leave these images out (`audit: "
+            "on_overlap: leave_out`), or pass --accept-overlaps to `python -m instruct_builder "
+            "build`"
+        )
 
 
 def _measure_shortcuts(selection: Selection, audit: Audit) -> Figures:

@@ -286,7 +286,7 @@ class Shortcuts:
 
     name = "shortcuts"
     says = (
-        "how well size, format and JPEG quality alone tell real from fake, for images that the "
+        "how well size, format and JPEG settings alone tell real from fake, for images that the "
         "classifier was not trained on"
     )
 
@@ -302,6 +302,30 @@ class Shortcuts:
 
     def failures(self) -> list[str]:
         """None: whether a shortcut stops a build depends on what the build is for."""
+        return []
+
+
+class Overlaps:
+    """Looks at images, not at rows; warns, never fails: a set may be meant for other benchmarks."""
+
+    name = "overlaps"
+    says = (
+        "how many images of train and val are in a registered benchmark too, as they are, nearly "
+        "so, or by another image of their group"
+    )
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def see(self, rows: Sequence[Row]) -> None:
+        """Rows tell nothing of the files of their images."""
+
+    def figures(self) -> Figures:
+        """Images by closeness; `warning` when there are any."""
+        return self._figures
+
+    def failures(self) -> list[str]:
+        """None: whether an overlap stops a build depends on what the build is for."""
         return []
 
 

@@ -85,7 +85,7 @@ class BuildFacts(_Frozen):
     seed: int
     chains_digest: str
     """hash of the ordered chains and of what is known of their images"""
-    arm: str
+    arms: tuple[str, ...]
     min_review: ReviewLevel
     simulated: bool
     statement: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import ConfigError, DataError
@@ -36,7 +36,7 @@ class Spec:
     recipe: Recipe
     templates: Templates
     seed: int
-    arm: str
+    arms: tuple[str, ...]
     min_review: ReviewLevel
 
 
@@ -88,6 +88,21 @@ def select(
     )
 
 
+def leave_out(selection: Selection, image_ids: Collection[str], reason: str) -> Selection:
+    """The same selection without some images; ConfigError when nothing would be left."""
+    members = tuple(m for m in selection.members if m.image.image_id not in image_ids)
+    if not members:
+        raise ConfigError(f"none of the chains can enter the set: all are {reason}")
+    number = len(selection.members) - len(members)
+    reasons = selection.left_out | ({reason: number} if number else {})
+    return replace(
+        selection,
+        members=members,
+        sources=_used(selection.sources, members),
+        left_out=dict(sorted(reasons.items())),
+    )
+
+
 def in_words(left_out: Counter[str]) -> str:
     """`12 name their generator; 3 ...`."""
     return "; ".join(f"{number} {reason}" for reason, number in sorted(left_out.items()) if number)
@@ -126,7 +141,7 @@ def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
         builder_digest=_builder_digest(),
         seed=spec.seed,
         chains_digest=_chains_digest(selection.members),
-        arm=spec.arm,
+        arms=spec.arms,
         min_review=spec.min_review,
         simulated=REHEARSAL in teachers,
         statement=_statement(teachers, levels),

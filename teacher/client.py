@@ -9,19 +9,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from core.errors import ConfigError
+from core.errors import ConfigError, TransientError
 from core.records import TeacherReply, TeacherRequest, Usage
 from teacher.failures import (
+    EVERY_REQUEST,
     FailedCall,
-    RateLimited,
     Refused,
-    ServerFailed,
     TimedOut,
-    Unacceptable,
     Unreachable,
+    kind_of,
 )
 from teacher.request import payload_of, request_hash
 
@@ -29,7 +28,11 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-CONNECT_SECONDS = 10.0
+Answer = TypeVar("Answer")
+
+CHAT = "/chat/completions"
+CONNECT_SECONDS = 5.0
+"""with half of `core.limits.HEADROOM_S` for the rest of the way"""
 USER_AGENT = "fakescope"
 KEPT_HEADERS = frozenset(
     {
@@ -45,22 +48,6 @@ NO_KEY = "none"
 """stands in the client where there is no key; never sent"""
 UNREADABLE = "unreadable"
 """finish reason of a body that is no chat completion"""
-
-EVERY_REQUEST = frozenset(
-    {
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "insufficient_quota",
-        "invalid_json_schema",
-        "model_not_found",
-        "unknown_parameter",
-        "unsupported_parameter",
-        "unsupported_value",
-    }
-)
-"""error codes that no other image would escape"""
-TRANSIENT = frozenset({408, 409, 425})
-PERMANENT = frozenset({401, 402, 403, 404, 405})
 
 
 def is_loopback(base_url: str) -> bool:
@@ -99,7 +86,6 @@ class Teacher:
                 event_hooks={"request": [_keep_headers(key)]},
             ),
         )
-        self._create = self._client.chat.completions.with_raw_response.create
 
     def __enter__(self) -> Self:
         return self
@@ -113,9 +99,14 @@ class Teacher:
         self._client.close()
 
     def send(self, request: TeacherRequest) -> TeacherReply:
-        """One call, no retry. A body that cannot be read is a reply too: it was paid for."""
+        """One call, no retry. A body that cannot be read is a reply too: it was paid for.
+
+        The bytes are encoded here and leave as they are: going through the library's types would
+        take as much time again as all the rest of the call.
+        """
+        body = json.dumps(payload_of(request), separators=(",", ":")).encode("ascii")
         started = time.perf_counter()
-        response = self._call(lambda: self._create(**payload_of(request)), model=request.model)
+        response = self._call(lambda: self._post(body), model=request.model)
         return read_reply(
             response.content,
             request_hash=request_hash(request),
@@ -126,7 +117,7 @@ class Teacher:
     def check(self) -> None:
         """Fail early on a wrong address or key; a server without a list of models passes."""
         try:
-            response = self._call(self._client.models.with_raw_response.list, model="any")
+            response = self._call(lambda: self._get("/models"), model="any")
         except Unreachable as error:
             raise ConfigError(str(error)) from None
         except Refused as error:
@@ -139,18 +130,28 @@ class Teacher:
                 "check OPENAI_BASE_URL (most end in /v1)"
             )
 
-    def _call(self, call: Callable[[], Any], *, model: str) -> httpx2.Response:
+    def _post(self, body: bytes) -> httpx2.Response:
+        import httpx2
+
+        json_body: openai.RequestOptions = {"headers": {"content-type": "application/json"}}
+        return self._client.post(CHAT, cast_to=httpx2.Response, content=body, options=json_body)
+
+    def _get(self, path: str) -> httpx2.Response:
+        import httpx2
+
+        return self._client.get(path, cast_to=httpx2.Response)
+
+    def _call(self, call: Callable[[], Answer], *, model: str) -> Answer:
         import openai
 
         try:
-            response: httpx2.Response = call().http_response
+            return call()
         except openai.APIStatusError as error:
             raise self._failure_of(error, model) from None
         except openai.APITimeoutError:
             raise TimedOut(f"{self._server} gave no reply in {self._timeout_s:g} s") from None
         except openai.APIConnectionError as error:
             raise self._unreachable(error) from None
-        return response
 
     def _unreachable(self, error: openai.APIConnectionError) -> Unreachable:
         reason = _one_line(str(error.__cause__ or error))
@@ -162,14 +163,12 @@ class Teacher:
     def _failure_of(self, error: openai.APIStatusError, model: str) -> FailedCall:
         status = error.status_code
         said = f"{self._server} answered {status}: {_one_line(error.message)}"
-        is_general = {error.code, error.type} & EVERY_REQUEST
-        if is_general or status in PERMANENT or status < 400:  # 3xx: nothing is redirected
+        kind = kind_of(status, error.code, error.type)
+        if kind is Refused:
             return Refused(f"{said}; {_remedy(error, model)}", status=status)
-        if status == 429:
-            return RateLimited(said, retry_after=retry_after(error.response.headers))
-        if status in TRANSIENT or status >= 500:
-            return ServerFailed(said, retry_after=retry_after(error.response.headers))
-        return Unacceptable(said)
+        if issubclass(kind, TransientError):
+            return kind(said, retry_after=retry_after(error.response.headers))
+        return kind(said)
 
 
 def read_reply(

@@ -5,6 +5,7 @@ FailedCall
  ├─ ServerFailed  TransientError   408, 409, 425, 5xx
  ├─ TimedOut      TransientError   no reply within the time limit
  ├─ Unreachable   TransientError   no connection, or it broke
+ ├─ NotRun        TransientError   its batch ended before its turn came
  ├─ Refused       PermanentError   key, quota, model or a setting: no image would get through
  └─ Unacceptable  DataError        this one request was refused
 """
@@ -13,6 +14,22 @@ from __future__ import annotations
 
 from core.errors import DataError, FakeScopeError, PermanentError, TransientError
 from core.records import AttemptOutcome
+
+EVERY_REQUEST = frozenset(
+    {
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "insufficient_quota",
+        "invalid_json_schema",
+        "model_not_found",
+        "unknown_parameter",
+        "unsupported_parameter",
+        "unsupported_value",
+    }
+)
+"""error codes that no other image would escape"""
+TRANSIENT = frozenset({408, 409, 425})
+PERMANENT = frozenset({401, 402, 403, 404, 405})
 
 
 class FailedCall(FakeScopeError):
@@ -45,6 +62,12 @@ class Unreachable(FailedCall, TransientError):
     outcome = AttemptOutcome.UNREACHABLE
 
 
+class NotRun(FailedCall, TransientError):
+    """A line of a batch that was never run, nor billed."""
+
+    outcome = AttemptOutcome.NOT_RUN
+
+
 class Refused(FailedCall, PermanentError):
     """The teacher refuses every request that we could send; `status` is that of HTTP."""
 
@@ -59,3 +82,13 @@ class Unacceptable(FailedCall, DataError):
     """The teacher refuses this one request."""
 
     outcome = AttemptOutcome.REJECTED
+
+
+def kind_of(status: int, *codes: str | None) -> type[FailedCall]:
+    """What a status of HTTP and the error codes that came with it mean for what follows."""
+    is_general = bool(EVERY_REQUEST.intersection(codes))
+    if is_general or status in PERMANENT or status < 400:  # 3xx: nothing is redirected
+        return Refused
+    if status == 429:
+        return RateLimited
+    return ServerFailed if status in TRANSIENT or status >= 500 else Unacceptable

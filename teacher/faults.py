@@ -15,12 +15,25 @@ class Fault(StrEnum):
     """One way to fail."""
 
     RATE_LIMITED = "rate_limited"
+    RATE_LIMITED_BARE = "rate_limited_bare"
+    """without a word on how long to wait"""
     SERVER_ERROR = "server_error"
     HANG = "hang"
     REFUSAL = "refusal"
     TRUNCATED = "truncated"
     JUNK = "junk"
     WRONG_VERDICT = "wrong_verdict"
+
+
+class BatchFault(StrEnum):
+    """One way in which a whole batch fails."""
+
+    FAILED = "failed"
+    """the validation refuses it"""
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SPOILT = "spoilt"
+    """the output file also holds junk, unknown and repeated lines"""
 
 
 class Faults(Strict):
@@ -31,6 +44,8 @@ class Faults(Strict):
     rate_429: float = Field(0.0, ge=0)
     retry_after: float = Field(0.1, ge=0)
     """seconds, sent along with each 429"""
+    rate_429_bare: float = Field(0.0, ge=0)
+    """429 that says nothing of when to come back"""
     rate_500: float = Field(0.0, ge=0)
     rate_hang: float = Field(0.0, ge=0)
     """no reply, the connection stays open"""
@@ -40,6 +55,13 @@ class Faults(Strict):
     """content that is no JSON"""
     rate_wrong_verdict: float = Field(0.0, ge=0)
     seed: int = 0
+    batch_seconds: float = Field(0.0, ge=0)
+    """that a batch waits in each of its states"""
+    batch_fault: BatchFault | None = None
+    num_faulty_batches: int = Field(1, ge=0)
+    """so many of the first batches have that fault"""
+    batch_share: float = Field(0.5, ge=0, le=1)
+    """share of the lines that are answered before a batch expires or is cancelled"""
 
     @model_validator(mode="after")
     def _rates_are_shares(self) -> Self:
@@ -50,6 +72,7 @@ class Faults(Strict):
     def _rates(self) -> dict[Fault, float]:
         return {
             Fault.RATE_LIMITED: self.rate_429,
+            Fault.RATE_LIMITED_BARE: self.rate_429_bare,
             Fault.SERVER_ERROR: self.rate_500,
             Fault.HANG: self.rate_hang,
             Fault.REFUSAL: self.rate_refusal,

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from core.errors import ConfigError, DataError
-from core.ids import canonical_json, sha256_bytes
+from core.ids import canonical_json
 from core.records import TeacherRequest
 from teacher.conclusions import told_label
 from teacher.faults import NO_FAULTS, Fault, Faults
-from teacher.request import request_hash, request_of
+from teacher.loopback_batches import BatchLimits, BatchRoom
+from teacher.loopback_responses import Download, Response, refuse
+from teacher.request import request_hash, request_of, worst_case_tokens
 
 HOST = "127.0.0.1"
 MOST_BYTES = 64 * 2**20
-"""of a request"""
+"""of a request that is no upload"""
+ENVELOPE = 2**16
+"""bytes that an upload may be longer than its file"""
+BATCHES_PER_PAGE = 20
+ANY_BATCH = BatchLimits()
+"""as large as OpenAI takes them"""
 
 
 class Answering(Protocol):
@@ -35,14 +46,6 @@ class Answering(Protocol):
     def complete(self, request: TeacherRequest, fault: Fault | None) -> Mapping[str, Any]:
         """The chat completion, spoilt where a fault asks for it; DataError for a bad request."""
         ...
-
-
-class Response(NamedTuple):
-    """Status, JSON body and further headers."""
-
-    status: int
-    body: Mapping[str, Any]
-    headers: Mapping[str, str] = {}
 
 
 @dataclass(kw_only=True)
@@ -69,6 +72,7 @@ class _Server(ThreadingHTTPServer):
         self.teacher = teacher
         self.faults = faults
         self.log = log
+        self.batches: BatchRoom
         self.stopping = threading.Event()
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -85,20 +89,25 @@ class _Server(ThreadingHTTPServer):
 
     def answer_chat(self, body: bytes) -> Response | None:
         """The response to a chat request; None to give none."""
+        arrived = datetime.now(UTC).isoformat()
         try:
             request = request_of(_parse(body))
         except DataError as error:
-            self.log.write(request_hash=None, status=400)
-            return _refuse(400, str(error))
+            self.log.write(arrived=arrived, request_hash=None, status=400)
+            return refuse(400, str(error))
         name = request_hash(request)
         fault = self.faults.draw(name, self.times_seen(name))
         self.stopping.wait(self.faults.latency_s)
         response = self._respond(request, fault)
+        most = worst_case_tokens(request)
         self.log.write(
+            arrived=arrived,
             request_hash=name,
-            image_sha256=sha256_bytes(request.image or b""),
+            most_tokens=most.prompt_tokens + most.completion_tokens,
+            image_sha256=request.judged[0].sha256 if request.judged else None,
             told=told_label(request.question),
             status=response.status if response else None,
+            usage=response.body.get("usage") if response else None,
             fault=fault,
         )
         return response
@@ -106,15 +115,16 @@ class _Server(ThreadingHTTPServer):
     def _respond(self, request: TeacherRequest, fault: Fault | None) -> Response | None:
         if fault is Fault.HANG:
             return None
-        if fault is Fault.RATE_LIMITED:
-            pause = {"retry-after-ms": f"{1000 * self.faults.retry_after:g}"}
-            return _refuse(429, "simulated rate limit", code="rate_limit_exceeded", headers=pause)
+        if fault in (Fault.RATE_LIMITED, Fault.RATE_LIMITED_BARE):
+            is_told = fault is Fault.RATE_LIMITED
+            pause = {"retry-after-ms": f"{1000 * self.faults.retry_after:g}"} if is_told else {}
+            return refuse(429, "simulated rate limit", code="rate_limit_exceeded", headers=pause)
         if fault is Fault.SERVER_ERROR:
-            return _refuse(500, "simulated server error", code="server_error")
+            return refuse(500, "simulated server error", code="server_error")
         try:
             return Response(200, self.teacher.complete(request, fault))
         except DataError as error:
-            return _refuse(400, str(error))
+            return refuse(400, str(error))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,44 +134,89 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 2**16
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path == "/health":
-            self._send(Response(200, {"status": "ok", "model": self.server.teacher.model}))
-        elif path == "/v1/models":
-            model = {"id": self.server.teacher.model, "object": "model", "created": 0}
-            self._send(Response(200, {"object": "list", "data": [model]}))
-        else:
-            self._send(_refuse(404, f"there is no {path}"))
+        url = urlsplit(self.path)
+        batches = self.server.batches
+        match url.path.removeprefix("/v1").strip("/").split("/"):
+            case ["health"]:
+                self._send(Response(200, {"status": "ok", "model": self.server.teacher.model}))
+            case ["models"]:
+                model = {"id": self.server.teacher.model, "object": "model", "created": 0}
+                self._send(Response(200, {"object": "list", "data": [model]}))
+            case ["files"]:
+                self._send(batches.list_files())
+            case ["files", file_id]:
+                self._send(batches.get_file(file_id))
+            case ["files", file_id, "content"]:
+                self._send(batches.content(file_id))
+            case ["batches"]:
+                self._send(_page(batches, parse_qs(url.query)))
+            case ["batches", batch_id]:
+                self._send(batches.get(batch_id))
+            case _:
+                self._send(refuse(404, f"there is no {url.path}"))
 
     def do_POST(self) -> None:
+        path = urlsplit(self.path).path
+        batches = self.server.batches
+        most = batches.limits.bytes + ENVELOPE if path == "/v1/files" else MOST_BYTES
         length = self.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        if not length.isdecimal() or int(length) > most:
             self.close_connection = True
-            self._send(_refuse(413, f"a request needs a content-length of at most {MOST_BYTES}"))
+            self._send(refuse(413, f"a request needs a content-length of at most {most}"))
+            return
+        if path == "/v1/files":
+            kind = self.headers.get("content-type", "")
+            self._send(batches.receive(self.rfile, int(length), kind))
             return
         body = self.rfile.read(int(length))
-        if self.path.partition("?")[0] != "/v1/chat/completions":
-            self._send(_refuse(404, f"there is no {self.path}"))
-            return
+        match path.removeprefix("/v1").strip("/").split("/"):
+            case ["chat", "completions"]:
+                self._answer_chat(body)
+            case ["batches"]:
+                self._send(_create_batch(batches, body))
+            case ["batches", batch_id, "cancel"]:
+                self._send(batches.cancel(batch_id))
+            case _:
+                self._send(refuse(404, f"there is no {self.path}"))
+
+    def do_DELETE(self) -> None:
+        match urlsplit(self.path).path.removeprefix("/v1").strip("/").split("/"):
+            case ["files", file_id]:
+                self._send(self.server.batches.delete_file(file_id))
+            case _:
+                self._send(refuse(404, f"there is no {self.path}"))
+
+    def _answer_chat(self, body: bytes) -> None:
         try:
             response = self.server.answer_chat(body)
         except OSError as error:
-            response = _refuse(500, f"cannot write the request log: {error}")
+            response = refuse(500, f"cannot write the request log: {error}")
         if response is None:
             self.server.stopping.wait()
             self.close_connection = True
         else:
             self._send(response)
 
-    def _send(self, response: Response) -> None:
+    def _send(self, response: Response | Download) -> None:
+        if isinstance(response, Download):
+            self._send_file(response.path)
+            return
         body = json.dumps(response.body).encode("ascii")
-        self.send_response(response.status)
-        for name, value in response.headers.items():
-            self.send_header(name, value)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
+        self._start(response.status, response.headers, "application/json", len(body))
         self.wfile.write(body)
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._start(200, {}, "application/octet-stream", os.fstat(file.fileno()).st_size)
+            shutil.copyfileobj(file, self.wfile)
+
+    def _start(self, status: int, headers: Mapping[str, str], kind: str, length: int) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(length))
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """The request log is kept elsewhere."""
@@ -169,25 +224,52 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(
-    teacher: Answering, *, port: int = 0, log: Path | None = None, faults: Faults = NO_FAULTS
+    teacher: Answering,
+    *,
+    port: int = 0,
+    log: Path | None = None,
+    faults: Faults = NO_FAULTS,
+    batches: Path | None = None,
+    batch_limits: BatchLimits = ANY_BATCH,
 ) -> Iterator[str]:
-    """Answer on loopback, in threads of this process, while the context lasts; yields the URL."""
+    """Answer on loopback, in threads of this process, while the context lasts; yields the URL.
+
+    `batches` is the folder that keeps files and batches from one server to the next; without it
+    they are forgotten in the end.
+    """
     _check_log(log)
-    try:
-        server = _Server(port, teacher, faults=faults, log=RequestLog(path=log))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {HOST}:{port}: {error}; choose another --port"
-        ) from None
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with ExitStack() as stack:
+        folder = batches or Path(stack.enter_context(TemporaryDirectory(prefix="batches-")))
+        try:
+            server = _Server(port, teacher, faults=faults, log=RequestLog(path=log))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {HOST}:{port}: {error}; choose another --port"
+            ) from None
+        stack.callback(server.server_close)
+        room = BatchRoom(folder, server.answer_chat, faults=faults, limits=batch_limits)
+        server.batches = stack.enter_context(room)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)
+        stack.callback(server.stopping.set)
         yield f"http://{HOST}:{server.server_port}/v1"
-    finally:
-        server.stopping.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+
+def _page(batches: BatchRoom, query: Mapping[str, list[str]]) -> Response:
+    limit = query.get("limit", [""])[0]
+    return batches.page(
+        after=query.get("after", [None])[0],
+        limit=int(limit) if limit.isdecimal() else BATCHES_PER_PAGE,
+    )
+
+
+def _create_batch(batches: BatchRoom, body: bytes) -> Response:
+    try:
+        return batches.create(_parse(body))
+    except DataError as error:
+        return refuse(400, str(error))
 
 
 def _check_log(log: Path | None) -> None:
@@ -208,11 +290,3 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     if not isinstance(payload, dict):
         raise DataError("the request is no JSON object")
     return payload
-
-
-def _refuse(
-    status: int, message: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return Response(status, {"error": error}, headers or {})

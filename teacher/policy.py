@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NotRequired, Protocol, TypedDict, TypeVar, Unpack
 
-from core.errors import DataError, StateError, TransientError
+from core.errors import DataError, PermanentError, StateError, TransientError
 from core.ids import unit_interval
-from core.records import TeacherReply, TeacherRequest, Usage
-from teacher.failures import FailedCall
+from core.records import AttemptOutcome, TeacherReply, TeacherRequest, Usage
+from teacher.failures import FailedCall, RateLimited
+from teacher.gate import LONGEST_WAIT_S, Gate
 from teacher.ledger import Ledger
 from teacher.prices import Price, cost
 from teacher.request import request_hash, worst_case_tokens
 
 FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 60.0
-"""a teacher that asks for more is left alone, and the work goes back to the queue"""
 JITTER = 0.25
 LONGEST_REASON = 300
 """characters"""
@@ -46,6 +45,8 @@ class Terms(TypedDict):
     """calls for one request, where all but the last fail in passing"""
     stop: threading.Event
     """once set, no further call is made"""
+    gate: Gate
+    """of the teacher, shared by all who ask it"""
     sleep: NotRequired[Callable[[float], object]]
     """how to wait between tries; by default on `stop`, which ends the wait"""
 
@@ -57,7 +58,8 @@ def ask(teacher: Asked, request: TeacherRequest, **terms: Unpack[Terms]) -> Teac
     asks for a long pause), PermanentError and DataError at once, and StateError when stopped
     before a call.
     """
-    stored = terms["ledger"].stored_reply(request_hash(request))
+    name = request_hash(request)
+    stored = terms["ledger"].stored_reply(name)
     if stored is not None:
         return stored
     sleep = terms.get("sleep", terms["stop"].wait)
@@ -65,34 +67,59 @@ def ask(teacher: Asked, request: TeacherRequest, **terms: Unpack[Terms]) -> Teac
         if terms["stop"].is_set():
             break
         try:
-            return _call(teacher, request, **terms)
+            return _call(teacher, request, name, **terms)
         except TransientError as error:
-            wait = wait_after(number, error.retry_after, seed=request_hash(request))
+            wait = wait_after(number, error.retry_after, seed=name)
+            if isinstance(error, RateLimited) and error.retry_after is not None:
+                terms["gate"].close(error.retry_after)
             if number + 1 == terms["max_tries"] or wait > LONGEST_WAIT_S:
                 raise
             sleep(wait)
     raise StateError(f"{terms['image_id']}: stopped before the next call to {request.model}")
 
 
-def _call(teacher: Asked, request: TeacherRequest, **terms: Unpack[Terms]) -> TeacherReply:
-    ledger, price = terms["ledger"], terms["price"]
-    reserved = cost(worst_case_tokens(request, price.image), price)
-    attempt_id = ledger.open_attempt(
-        request_hash=request_hash(request),
-        image_id=terms["image_id"],
-        arm=terms["arm"],
-        model=request.model,
-        reserved_usd=reserved,
-    )
+def _call(
+    teacher: Asked, request: TeacherRequest, name: str, **terms: Unpack[Terms]
+) -> TeacherReply:
+    """One call: reserved, written down, sent, and its reply stored before anybody reads it."""
+    ledger, price, gate = terms["ledger"], terms["price"], terms["gate"]
+    worst = worst_case_tokens(request, price.image)
+    tokens = worst.prompt_tokens + worst.completion_tokens
+    attempt_id = _open_attempt(request, name, tokens=tokens, usd=cost(worst, price), **terms)
     try:
         reply = teacher.send(request)
     except FailedCall as error:
         ledger.fail_attempt(attempt_id, error.outcome, str(error))
         raise
-    is_counted = reply.usage != Usage()
-    return ledger.store_reply(
-        attempt_id, reply, cost(reply.usage, price) if is_counted else reserved
-    )
+    if reply.usage == Usage():  # nobody counted: then it is taken for the worst case
+        return ledger.store_reply(attempt_id, reply, cost(worst, price))
+    stored = ledger.store_reply(attempt_id, reply, cost(reply.usage, price))
+    gate.refund(tokens - reply.usage.prompt_tokens - reply.usage.completion_tokens)
+    return stored
+
+
+def _open_attempt(
+    request: TeacherRequest, name: str, *, tokens: int, usd: float, **terms: Unpack[Terms]
+) -> str:
+    """Go through the gate and write the call down; anew when writing took too long."""
+    gate, ledger = terms["gate"], terms["ledger"]
+    while True:
+        entered = gate.enter(tokens=tokens, stop=terms["stop"])
+        try:
+            attempt_id = ledger.open_attempt(
+                request_hash=name,
+                image_id=terms["image_id"],
+                arm=terms["arm"],
+                model=request.model,
+                reserved_usd=usd,
+            )
+        except PermanentError:
+            gate.refund(tokens)
+            raise
+        if not gate.is_late(entered):
+            return attempt_id
+        ledger.fail_attempt(attempt_id, AttemptOutcome.UNREACHABLE, "not sent: the ledger was slow")
+        gate.refund(tokens)
 
 
 def wait_after(number: int, retry_after: float | None, *, seed: str) -> float:

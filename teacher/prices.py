@@ -47,6 +47,8 @@ class Price(Strict):
     cache_write: float = Field(0.0, ge=0)
     """of input that the server puts into its cache; 0 where that costs nothing extra"""
     image: ImageTokens = UNKNOWN_IMAGE_TOKENS
+    batch: float = Field(1.0, ge=0, le=1)
+    """share of these prices that is asked for a request in a batch"""
 
 
 class PriceTable(Strict):
@@ -88,6 +90,22 @@ def cost(usage: Usage, price: Price) -> float:
         + usage.cached_tokens * price.cached_input
         + usage.completion_tokens * price.output
     ) / MILLION
+
+
+def batch_price(price: Price) -> Price:
+    """The price of a request in a batch.
+
+    Whether the discounts of a batch and of a cached prompt add up differs by model, so cached
+    input counts as other input.
+    """
+    return price.model_copy(
+        update={
+            "input": price.input * price.batch,
+            "cached_input": price.input * price.batch,
+            "cache_write": price.cache_write * price.batch,
+            "output": price.output * price.batch,
+        }
+    )
 
 
 def _tables(recipe_folder: Path | None) -> list[PriceTable]:

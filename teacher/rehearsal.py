@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from core.errors import ConfigError, DataError, FakeScopeError
-from core.ids import canonical_json, sha256_bytes, sha256_text
+from core.ids import canonical_json, sha256_text
 from core.recipe import DEFAULT_RECIPE, REHEARSAL, parse_model, read_model, read_yaml
-from core.records import Reasoning, TeacherRequest
+from core.records import Picture, Reasoning, TeacherRequest
 from core.taxonomy import Taxonomy
 from imaging.decode import open_image
 from imaging.measurements import BLOCK, FIGURES, Pixels, measure
@@ -35,7 +35,8 @@ from teacher.conclusions import Conclusions, conclude, told_label
 from teacher.faults import NO_FAULTS, Fault, Faults
 from teacher.findings import Rules, find, read_rules
 from teacher.loopback import serve
-from teacher.request import request_hash
+from teacher.prices import ImageTokens
+from teacher.request import pixel_size, request_hash, text_of
 
 SIMULATED = "a simulated teacher that measures pixels; no vision-language model looked at the image"
 RULES_FILE = "rehearsal.yaml"
@@ -43,8 +44,8 @@ ANSWER_KEYS = frozenset({"verdict", "findings", "conclusion", "confidence"})
 FINDING_KEYS = frozenset({"category", "evidence", "points_to", "region"})
 REFUSAL = "I cannot help with this image. (simulated refusal)"
 JUNK = "Certainly! Here is what I see: {'verdict': "
-PATCH = 32
-"""pixels a side; one simulated token each"""
+PATCHES = ImageTokens(patch=1.0)
+"""one simulated token each"""
 BYTES_PER_TOKEN = 4
 START_SECONDS = 60.0
 END_SECONDS = 5.0
@@ -69,8 +70,9 @@ class Rehearsal:
 
     def complete(self, request: TeacherRequest, fault: Fault | None = None) -> dict[str, Any]:
         """A chat completion, spoilt where a fault asks for it; DataError for a bad request."""
-        rgb = _decode(request.image or b"")
-        reasoning = self._reason(rgb, request)
+        whole = _whole_image(request)
+        rgb = _decode(whole.data)
+        reasoning = self._reason(rgb, request.question, key=whole.sha256)
         if fault is Fault.WRONG_VERDICT:
             reasoning = replace(reasoning, verdict=reasoning.verdict.opposite)
         content = _answer(reasoning, json.loads(request.reply_schema))
@@ -81,16 +83,15 @@ class Rehearsal:
             "created": 0,
             "model": self.model,
             "choices": [choice],
-            "usage": _count_tokens(request, rgb, content),
+            "usage": _count_tokens(request, content),
             "system_fingerprint": f"simulated-{self.fingerprint}",
             "simulated": SIMULATED,
         }
 
-    def _reason(self, rgb: Pixels, request: TeacherRequest) -> Reasoning:
-        key = sha256_bytes(request.image or b"")
+    def _reason(self, rgb: Pixels, question: str, *, key: str) -> Reasoning:
         return conclude(
             find(measure(rgb), self.rules, key=key),
-            told_label(request.question),
+            told_label(question),
             conclusions=self.conclusions,
             taxonomy=self.taxonomy,
             key=key,
@@ -117,6 +118,12 @@ def load_rehearsal(recipe_folder: Path) -> Rehearsal:
         taxonomy=taxonomy,
         fingerprint=sha256_text(canonical_json([values, taxonomy.model_dump(mode="json")]))[:12],
     )
+
+
+def _whole_image(request: TeacherRequest) -> Picture:
+    if not request.judged:
+        raise DataError("the request shows no image to judge")
+    return request.judged[0]
 
 
 def _decode(image: bytes) -> Pixels:
@@ -169,11 +176,10 @@ def _choice(content: str, fault: Fault | None, *, limit: int) -> dict[str, Any]:
     }
 
 
-def _count_tokens(request: TeacherRequest, rgb: Pixels, content: str) -> dict[str, Any]:
-    """Simulated counts: a token per four bytes of text and per patch of the image."""
-    text = request.instructions + request.question + request.reply_schema
-    image = math.prod(math.ceil(side / PATCH) for side in rgb.shape[:2])
-    prompt, completion = image + _tokens_of(text), _tokens_of(content)
+def _count_tokens(request: TeacherRequest, content: str) -> dict[str, Any]:
+    """Simulated counts: a token per four bytes of text and per patch of every picture."""
+    image = sum(PATCHES.bound(*pixel_size(picture.data)) for picture in request.pictures)
+    prompt, completion = image + _tokens_of(text_of(request)), _tokens_of(content)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -189,14 +195,22 @@ def _tokens_of(text: str) -> int:
 
 @contextmanager
 def start_rehearsal(
-    recipe_folder: Path, *, log: Path | None = None, faults: Faults = NO_FAULTS
+    recipe_folder: Path,
+    *,
+    log: Path | None = None,
+    faults: Faults = NO_FAULTS,
+    batches: Path | None = None,
 ) -> Iterator[str]:
     """Run the rehearsal teacher in a process of its own; yields its base URL.
+
+    `batches` is the folder that keeps uploaded files and batches from one run to the next.
 
     It ends with the context, and by itself when this process dies in whatever way.
     """
     with tempfile.TemporaryFile() as complaints:
-        process = _spawn(recipe_folder, log=log, faults=faults, complaints=complaints)
+        process = _spawn(
+            recipe_folder, log=log, faults=faults, batches=batches, complaints=complaints
+        )
         try:
             base_url = _read_address(process, complaints)
             _check_health(base_url)
@@ -206,11 +220,17 @@ def start_rehearsal(
 
 
 def _spawn(
-    recipe_folder: Path, *, log: Path | None, faults: Faults, complaints: IO[bytes]
+    recipe_folder: Path,
+    *,
+    log: Path | None,
+    faults: Faults,
+    batches: Path | None,
+    complaints: IO[bytes],
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "teacher.rehearsal", "--recipe", str(recipe_folder.resolve())]
     command += ["--faults", faults.model_dump_json(), "--parent", str(os.getpid())]
     command += [] if log is None else ["--log", str(log.resolve())]
+    command += [] if batches is None else ["--batches", str(batches.resolve())]
     return subprocess.Popen(  # noqa: S603  our own module and paths, no shell
         command,
         env=_environment(),
@@ -269,7 +289,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         faults = _read_faults(options.faults)
         rehearsal = load_rehearsal(options.recipe)
-        with serve(rehearsal, port=options.port, log=options.log, faults=faults) as base_url:
+        with serve(
+            rehearsal,
+            port=options.port,
+            log=options.log,
+            faults=faults,
+            batches=options.batches,
+        ) as base_url:
             sys.stdout.write(f"{base_url}\n")
             sys.stdout.flush()
             _wait(options.parent)
@@ -293,6 +319,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", type=Path, default=DEFAULT_RECIPE, help="recipe folder with the rules")
     add("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     add("--log", type=Path, help="file to append one JSON line per request to")
+    add(
+        "--batches", type=Path, help="folder that keeps uploaded files and batches for the next run"
+    )
     add(
         "--faults",
         metavar="JSON",

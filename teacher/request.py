@@ -6,29 +6,33 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from io import BytesIO
+from itertools import pairwise
 from typing import Any
 
 from PIL import Image
 
 from core.errors import DataError
-from core.ids import canonical_json, sha256_bytes, sha256_text
-from core.records import TeacherRequest, Usage
+from core.ids import canonical_json, sha256_text
+from core.records import Picture, TeacherRequest, Usage
 from teacher.prices import UNKNOWN_IMAGE_TOKENS, ImageTokens
 
 SCHEMA_NAME = "reply"
 FRAMING_TOKENS = 64
 """roles and separators that a server puts around the messages"""
+UrlOf = Callable[[Picture], str]
 UNREADABLE_SIDE = 8192
 """pixels a side assumed for an image whose size cannot be read"""
 
 
 def request_hash(request: TeacherRequest) -> str:
-    """SHA-256 over every field, the image by its own SHA-256: the name of the reply."""
+    """SHA-256 over every field, pictures by their own SHA-256: the name of the reply."""
     parts = {field.name: getattr(request, field.name) for field in fields(request)}
-    parts["image"] = None if request.image is None else sha256_bytes(request.image)
+    parts["pictures"] = [
+        [p.sha256, p.media_type, p.detail, p.caption, p.is_exemplar] for p in request.pictures
+    ]
     return sha256_text(canonical_json(parts))
 
 
@@ -41,18 +45,18 @@ def schema_text(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
 
 
-def payload_of(request: TeacherRequest) -> dict[str, Any]:
-    """The Chat Completions body: what repeats comes first, the image last, so prefixes are cached.
+def payload_of(request: TeacherRequest, url_of: UrlOf | None = None) -> dict[str, Any]:
+    """The Chat Completions body: what repeats comes first, the image last: prefixes are cached.
 
     The limit is spelt `max_completion_tokens`: newer models refuse `max_tokens`, and refuse both
     together; current vLLM, SGLang and llama.cpp know it. A local server that does not know it
-    ignores it and ends at its own limit.
+    ignores it and ends at its own limit. Pictures are data URLs, or what `url_of` makes of them.
     """
     return {
         "model": request.model,
         "messages": [
             {"role": "system", "content": request.instructions},
-            {"role": "user", "content": _user_content(request)},
+            {"role": "user", "content": _user_content(request, url_of or _data_url)},
         ],
         "response_format": {
             "type": "json_schema",
@@ -67,17 +71,40 @@ def payload_of(request: TeacherRequest) -> dict[str, Any]:
     }
 
 
-def _user_content(request: TeacherRequest) -> list[dict[str, Any]]:
-    text: dict[str, Any] = {"type": "text", "text": request.question}
-    if request.image is None:
-        return [text]
-    encoded = base64.b64encode(request.image).decode("ascii")
-    url = f"data:{request.image_type};base64,{encoded}"
-    return [text, {"type": "image_url", "image_url": {"url": url, "detail": request.detail}}]
+def _user_content(request: TeacherRequest, url_of: UrlOf) -> list[dict[str, Any]]:
+    return [
+        *(part for picture in request.exemplars for part in _picture_parts(picture, url_of)),
+        _text_part(request.question),
+        *(part for picture in request.judged for part in _picture_parts(picture, url_of)),
+    ]
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _picture_parts(picture: Picture, url_of: UrlOf) -> list[dict[str, Any]]:
+    image_url = {"url": url_of(picture), "detail": picture.detail}
+    shown = {"type": "image_url", "image_url": image_url}
+    return [_text_part(picture.caption), shown] if picture.caption else [shown]
+
+
+def _data_url(picture: Picture) -> str:
+    encoded = base64.b64encode(picture.data).decode("ascii")
+    return f"data:{picture.media_type};base64,{encoded}"
+
+
+def shortened_url(picture: Picture) -> str:
+    """For people: what the data URL of a picture holds."""
+    width, height = pixel_size(picture.data)
+    return (
+        f"data:{picture.media_type};base64,... ({width} x {height} pixels, "
+        f"{len(picture.data)} bytes, SHA-256 {picture.sha256})"
+    )
 
 
 def request_of(payload: Mapping[str, Any]) -> TeacherRequest:
-    """The request with an image that `payload_of` wrote; DataError says what does not fit."""
+    """The request about an image that `payload_of` wrote; DataError says what does not fit."""
     try:
         return _read_payload(payload)
     except KeyError as error:
@@ -88,19 +115,50 @@ def request_of(payload: Mapping[str, Any]) -> TeacherRequest:
 
 def _read_payload(payload: Mapping[str, Any]) -> TeacherRequest:
     system, user = payload["messages"]
-    question, picture = user["content"]
-    image_type, image = _decode_data_url(picture["image_url"]["url"])
+    parts = _typed(list, user["content"])
+    place = _place_of_question(parts)
+    judged = _read_pictures(parts[place + 1 :], is_exemplar=False)
+    if not judged:
+        raise ValueError("it shows no image to judge")
     return TeacherRequest(
         model=_typed(str, payload["model"]),
         instructions=_typed(str, system["content"]),
-        question=_typed(str, question["text"]),
-        image=image,
-        image_type=image_type,
-        detail=_typed(str, picture["image_url"]["detail"]),
+        question=_typed(str, parts[place]["text"]),
+        pictures=_read_pictures(parts[:place], is_exemplar=True) + judged,
         reply_schema=schema_text(payload["response_format"]["json_schema"]["schema"]),
         temperature=_typed((int, float), payload["temperature"]),
         max_output_tokens=_typed(int, payload["max_completion_tokens"]),
     )
+
+
+def _place_of_question(parts: Sequence[Mapping[str, Any]]) -> int:
+    """The text that another text follows: a caption; without captions after it, the last one."""
+    texts = [place for place, part in enumerate(parts) if part["type"] == "text"]
+    if not texts:
+        raise ValueError("it asks no question")
+    return next((a for a, b in pairwise(texts) if b == a + 1), texts[-1])
+
+
+def _read_pictures(parts: Sequence[Mapping[str, Any]], *, is_exemplar: bool) -> tuple[Picture, ...]:
+    pictures = []
+    caption = ""
+    for part in parts:
+        if part["type"] == "text":
+            caption = _typed(str, part["text"])
+            continue
+        media_type, data = _decode_data_url(part["image_url"]["url"])
+        detail = _typed(str, part["image_url"]["detail"])
+        pictures.append(
+            Picture(
+                data=data,
+                media_type=media_type,
+                detail=detail,
+                caption=caption,
+                is_exemplar=is_exemplar,
+            )
+        )
+        caption = ""
+    return tuple(pictures)
 
 
 def _typed(kind: Any, value: Any) -> Any:
@@ -128,22 +186,28 @@ def worst_case_tokens(
     Text counts one token per two ASCII characters and one per byte beyond ASCII, which no
     byte-level tokenizer exceeds on prose or JSON; the schema is text too.
     """
-    text = request.instructions + request.question + request.reply_schema
-    image = 0 if request.image is None else image_tokens.bound(*_pixel_size(request.image))
+    image = sum(image_tokens.bound(*pixel_size(p.data)) for p in request.pictures)
     return Usage(
-        prompt_tokens=_text_bound(text) + FRAMING_TOKENS + image,
+        prompt_tokens=_text_bound(text_of(request)) + FRAMING_TOKENS + image,
         image_tokens=image,
         completion_tokens=request.max_output_tokens,
     )
 
 
+def text_of(request: TeacherRequest) -> str:
+    """All text of a request, the schema too."""
+    captions = "".join(picture.caption for picture in request.pictures)
+    return request.instructions + captions + request.question + request.reply_schema
+
+
 def _text_bound(text: str) -> int:
-    num_ascii = sum(map(str.isascii, text))
+    num_ascii = len(text.encode("ascii", errors="ignore"))
     num_bytes = len(text.encode("utf-8", errors="surrogatepass"))
     return math.ceil(num_ascii / 2) + num_bytes - num_ascii
 
 
-def _pixel_size(image: bytes) -> tuple[int, int]:
+def pixel_size(image: bytes) -> tuple[int, int]:
+    """Width and height as the header says; those of a large picture where it cannot be read."""
     try:
         with Image.open(BytesIO(image)) as picture:
             return picture.size

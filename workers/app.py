@@ -6,7 +6,7 @@ loses everything loses nothing: the next command or worker enqueues again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from celery import Celery
@@ -50,16 +50,17 @@ def _transport_options(address: str) -> dict[str, float]:
 
 
 @contextmanager
-def in_process_worker(app: Celery) -> Iterator[None]:
-    """Run a worker in a thread of this process until the block ends."""
+def in_process_worker(app: Celery, queues: Sequence[str]) -> Iterator[None]:
+    """Run a worker in threads of this process until the block ends, one for each queue."""
     from celery.contrib.testing.worker import start_worker
 
     app.finalize()
     app.loader.import_default_modules()
     with start_worker(
         app,
-        pool="solo",
-        concurrency=1,
+        pool="threads",
+        concurrency=len(queues),
+        queues=queues,
         perform_ping_check=False,
         loglevel="CRITICAL",
         shutdown_timeout=60,

@@ -10,17 +10,17 @@ from core.errors import ConfigError, PermanentError
 from core.recipe import REHEARSAL, Recipe
 from core.settings import Settings
 from db.engine import Database
-from db.work import stopped_because
+from db.work import employ, stopped_because
 from generation.campaign import Campaign, Progress, progress
 from generation.desk import Assignment, Desk, check_teachers, open_desk
-from generation.janitor import tidy
-from generation.tasks import enqueue
+from generation.janitor import janitor, tidy
+from generation.tasks import call_listeners, enqueue, queue_of, teachers_of
 from teacher.rehearsal import start_rehearsal
 from workers.app import in_process_worker, make_app
 
 POLL_SECONDS = 0.2
 SILENCE_SECONDS = 20.0
-"""without progress for so long, ask whether any worker lives and enqueue again"""
+"""without progress for so long, ask whether any worker lives"""
 
 Report = Callable[[Progress], None]
 
@@ -44,9 +44,21 @@ def run_campaign(
         )
         desk = open_desk(assignment)
         check_teachers(desk)
-        tidy(database, campaign.campaign_id)
+        _employ_workers(desk, assignment)
         stack.enter_context(_crew(settings, desk))
         return _wait(settings, desk, campaign, assignment, report)
+
+
+def _employ_workers(desk: Desk, assignment: Assignment) -> None:
+    """Let workers take part, and free what an earlier run left claimed."""
+    with desk.database.write() as session:
+        employ(
+            session,
+            assignment.campaign_id,
+            recipe_folder=assignment.recipe,
+            rehearsal_url=assignment.rehearsal_url,
+        )
+    tidy(desk.database, assignment.campaign_id)
 
 
 def _rehearsal(settings: Settings, recipe: Recipe) -> AbstractContextManager[str | None]:
@@ -58,13 +70,14 @@ def _rehearsal(settings: Settings, recipe: Recipe) -> AbstractContextManager[str
 
 @contextmanager
 def _crew(settings: Settings, desk: Desk) -> Iterator[None]:
-    """Somebody to do the work: a worker thread of our own when no broker is configured."""
+    """Somebody to do the work: a worker of our own when no broker is configured."""
     app = make_app(settings)
     app.set_default()
     if settings.celery_broker_url is not None:
         yield
         return
-    with in_process_worker(app):
+    queues = [queue_of(teacher) for teacher in teachers_of(desk.recipe)]
+    with in_process_worker(app, queues), janitor(settings):
         try:
             yield
         finally:
@@ -75,8 +88,13 @@ def _crew(settings: Settings, desk: Desk) -> Iterator[None]:
 def _wait(
     settings: Settings, desk: Desk, campaign: Campaign, assignment: Assignment, report: Report
 ) -> Progress:
-    """Enqueue, then look at the database until nothing is due; enqueue again after a silence."""
-    enqueue(assignment)
+    """Send for workers, then look at the database until nothing is due.
+
+    From then on the workers' janitors see to it that somebody works.
+    """
+    for teacher in teachers_of(desk.recipe):
+        call_listeners(teacher)
+        enqueue(assignment, teacher)
     seen, changed = progress(desk.database, campaign), time.monotonic()
     while seen.done < seen.total:
         report(seen)
@@ -87,8 +105,6 @@ def _wait(
             seen, changed = now, time.monotonic()
         elif time.monotonic() - changed > SILENCE_SECONDS:
             _check_workers(settings)
-            tidy(desk.database, campaign.campaign_id)
-            enqueue(assignment)
             changed = time.monotonic()
     report(seen)
     return seen

@@ -68,6 +68,8 @@ class Collection:
     licence: str | None
     """what the published set is under, as far as its layout knows"""
     may_train: bool
+    is_stream: bool
+    """whether listing its files costs as much as reading them"""
     files: Callable[[], Iterator[FoundFile]]
     """what is in it, in an order that never changes; may be asked for again"""
 
@@ -102,6 +104,7 @@ def open_collection(
         reason=reason,
         licence=chosen.licence,
         may_train=chosen.may_train,
+        is_stream=tree.is_stream,
         files=partial(chosen.read, tree),
     )
 

@@ -6,14 +6,14 @@ import io
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from core.errors import ConfigError, DataError
-from imaging.archives import archive_members
+from imaging.archives import Archive, open_archive
 from imaging.files import HIDDEN, Entry, explain, find_entry, shown_name, walk
 
 TABLES: Final = (".csv", ".json", ".jsonl", ".parquet")
@@ -31,6 +31,10 @@ class Tree(Protocol):
         """The path that was asked for."""
 
     @property
+    def is_stream(self) -> bool:
+        """Whether listing all files costs as much as reading them."""
+
+    @property
     def outline(self) -> tuple[str, ...]:
         """Folders, and files that may be tables; enough to recognise a layout by."""
 
@@ -43,6 +47,8 @@ class Tree(Protocol):
 
 class FolderTree:
     """A folder on a disk."""
+
+    is_stream = False
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -84,6 +90,8 @@ class FolderTree:
 class FileTree:
     """A single file that is no archive."""
 
+    is_stream = False
+
     def __init__(self, place: Path) -> None:
         self.place = place
         self._file = place.resolve()
@@ -108,9 +116,10 @@ class FileTree:
 class ArchiveTree:
     """A zip or tar archive, read without unpacking it."""
 
-    def __init__(self, place: Path, members: Callable[[], Iterator[Entry]]) -> None:
+    def __init__(self, place: Path, archive: Archive) -> None:
         self.place = place
-        self._members = members
+        self.is_stream = archive.is_stream
+        self._members = archive.members
 
     @cached_property
     def outline(self) -> tuple[str, ...]:
@@ -128,7 +137,12 @@ class ArchiveTree:
         return self._members()
 
     def find(self, name: str) -> Entry:
-        """The member of that name."""
+        """The member of that name; ConfigError where members cannot be looked up."""
+        if self.is_stream:
+            raise ConfigError(
+                f"{self.place}: a table inside a compressed archive ({shown_name(name)}) cannot be "
+                "followed; uncompress the archive (a plain .tar and a .zip are read as they are)"
+            )
         return self._by_name.get(name) or Entry(name=name, path="", refusal="no such file")
 
     @cached_property
@@ -144,6 +158,7 @@ class InnerTree:
 
     def __init__(self, outer: Tree, folder: str) -> None:
         self.place = outer.place
+        self.is_stream = outer.is_stream
         self._outer = outer
         self._prefix = f"{folder}/"
 
@@ -176,10 +191,10 @@ def open_tree(path: Path) -> Tree:
             raise ConfigError(f"{path}: there is no such folder or file")
         if path.is_dir():
             return FolderTree(path)
-        members = archive_members(path.resolve()) if path.is_file() else None
+        archive = open_archive(path.resolve()) if path.is_file() else None
     except OSError as error:
         raise ConfigError(f"{path}: {explain(error)}") from None
-    return FileTree(path) if members is None else ArchiveTree(path, members)
+    return FileTree(path) if archive is None else ArchiveTree(path, archive)
 
 
 def find_inside(tree: Tree, name: str) -> Entry:
@@ -199,6 +214,8 @@ def open_table(tree: Tree, name: str) -> BinaryIO:
     try:
         if isinstance(entry.path, str):
             return Path(entry.path).open("rb")
+        if isinstance(entry.path, bytes):
+            return io.BytesIO(entry.path)
         return io.BytesIO(entry.path.read(MOST_TABLE_BYTES))
     except OSError as error:
         raise ConfigError(f"{place}: {explain(error)}") from None

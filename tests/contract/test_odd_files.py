@@ -59,7 +59,7 @@ def test_every_odd_file_ends_as_it_should_and_the_counts_add_up(
     )
     assert (summary.hidden, summary.known) == (expected[Fate.HIDDEN], 0)
     with database.read() as session:
-        files = imported_files(session, "odd")
+        files = {file.name: file for file in imported_files(session, "odd")}
     for name, (fate, reason) in fates.items():
         if fate is Fate.HIDDEN:
             assert name not in files
@@ -100,7 +100,7 @@ def test_versions_of_one_picture_share_a_cluster_and_no_others_do(
 ) -> None:
     take_in(database, store, odd[0])
     with database.read() as session:
-        files = imported_files(session, "odd")
+        files = {file.name: file for file in imported_files(session, "odd")}
         images = images_by_id(session, [f.image_id for f in files.values() if f.image_id])
     clusters = Counter(image.cluster for image in images.values())
     twins = {images[str(files[name].image_id)].cluster for name in NEAR_TWINS}

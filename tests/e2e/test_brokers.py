@@ -44,7 +44,7 @@ def test_workers_on_a_broker_give_the_same_shards(kind: str, tmp_path: Path) -> 
             done = project.build_instruct()
         assert done.code == 0, done
     assert shard_bytes(project.shards) == shard_bytes(alone.shards)
-    assert "draft_block" in (project.home.parent / "worker.log").read_text(encoding="utf-8")
+    assert "generation.draft" in (project.home.parent / "worker.log").read_text(encoding="utf-8")
 
 
 def test_without_a_worker_the_command_says_so(tmp_path: Path) -> None:

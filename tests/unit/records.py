@@ -34,6 +34,8 @@ def make_image(name: str = "image", **changes: Any) -> ImageRecord:
         "label": Authenticity.FAKE,
         "generator": "sim-nearest",
         "source": "demo",
+        "size_bytes": 4321,
+        "subsampling": "4:2:0",
     }
     return ImageRecord(**{**values, **changes})
 

@@ -111,7 +111,7 @@ def test_a_documented_option_is_known_to_its_command(line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_mentioned_command_is_there(page: str) -> None:
-    for module, word in set(re.findall(r"python -m ([a-z_.]+[a-z_])(?: ([a-z]+))?", read(page))):
+    for module, word in set(re.findall(r"python -m ([a-z_.]+[a-z_])(?: ([a-z-]+))?", read(page))):
         if (ROOT / module.partition(".")[0]).is_dir():
             command = command_of(module)
             assert not hasattr(command, "commands") or word in ("", *command.commands)

@@ -19,11 +19,17 @@ COUNTER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TABLES = (
     "sources",
     "images",
+    "provenance",
     "imported_files",
+    "benchmark_hashes",
     "campaigns",
+    "days",
     "work",
     "attempts",
     "replies",
+    "limits",
+    "batches",
+    "batch_lines",
     "reasonings",
     "findings",
     "region_corners",
@@ -32,6 +38,11 @@ TABLES = (
     "trace_outcomes",
     "chains",
     "chain_corrections",
+    "withdrawn_corrections",
+    "studio_projects",
+    "studio_tasks",
+    "experts",
+    "annotation_versions",
 )  # parents first
 
 
@@ -39,10 +50,12 @@ def upgrade() -> None:
     _create_images()
     _create_work()
     _create_ledger()
+    _create_batches()
     _create_reasonings()
     _create_drafts()
     _create_corrections()
     _create_chains()
+    _create_studio()
 
 
 def downgrade() -> None:
@@ -74,12 +87,23 @@ def _create_images() -> None:
         sa.Column("label", WORD, nullable=True),
         sa.Column("generator", TEXT, nullable=True),
         sa.Column("source", TEXT, nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("subsampling", TEXT, nullable=True),
         sa.ForeignKeyConstraint(["source"], ["sources.name"], name="images_source_fkey"),
         sa.PrimaryKeyConstraint("image_id", name="images_pkey"),
     )
     op.create_index("images_by_cluster", "images", ["cluster"], unique=False)
     op.create_index("images_by_original_sha256", "images", ["original_sha256"], unique=False)
     op.create_index("images_by_source_label", "images", ["source", "label"], unique=False)
+    op.create_table(
+        "provenance",
+        sa.Column("image_id", TEXT, nullable=False),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("value", TEXT, nullable=False),
+        sa.ForeignKeyConstraint(["image_id"], ["images.image_id"], name="provenance_image_id_fkey"),
+        sa.PrimaryKeyConstraint("image_id", "name", name="provenance_pkey"),
+    )
+    op.create_index("provenance_by_name", "provenance", ["name"], unique=False)
     op.create_table(
         "imported_files",
         sa.Column("file_id", TEXT, nullable=False),
@@ -100,6 +124,15 @@ def _create_images() -> None:
     op.create_index(
         "imported_files_by_source_outcome", "imported_files", ["source", "outcome"], unique=False
     )
+    op.create_table(
+        "benchmark_hashes",
+        sa.Column("hash_id", TEXT, nullable=False),
+        sa.Column("source", TEXT, nullable=False),
+        sa.Column("sha256", TEXT, nullable=True),
+        sa.Column("phash", TEXT, nullable=True),
+        sa.ForeignKeyConstraint(["source"], ["sources.name"], name="benchmark_hashes_source_fkey"),
+        sa.PrimaryKeyConstraint("hash_id", name="benchmark_hashes_pkey"),
+    )
 
 
 def _create_work() -> None:
@@ -111,8 +144,17 @@ def _create_work() -> None:
         sa.Column("ceiling_usd", MONEY, nullable=True),
         sa.Column("committed_usd", MONEY, nullable=False),
         sa.Column("stopped_reason", TEXT, nullable=True),
+        sa.Column("recipe_folder", TEXT, nullable=True),
+        sa.Column("rehearsal_url", TEXT, nullable=True),
+        sa.Column("tended_at", MOMENT, nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("campaign_id", name="campaigns_pkey"),
+    )
+    op.create_table(
+        "days",
+        sa.Column("day", TEXT, nullable=False),
+        sa.Column("committed_usd", MONEY, nullable=False),
+        sa.PrimaryKeyConstraint("day", name="days_pkey"),
     )
     op.create_table(
         "work",
@@ -125,6 +167,7 @@ def _create_work() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("worker", TEXT, nullable=True),
         sa.Column("claimed_until", MOMENT, nullable=True),
+        sa.Column("due_at", MOMENT, nullable=True),
         sa.Column("reason", TEXT, nullable=True),
         sa.ForeignKeyConstraint(
             ["campaign_id"], ["campaigns.campaign_id"], name="work_campaign_id_fkey"
@@ -140,7 +183,7 @@ def _create_work() -> None:
     op.create_index(
         "work_due",
         "work",
-        ["campaign_id", "work_id"],
+        ["campaign_id", "arm", "work_id"],
         unique=False,
         sqlite_where=sa.text("state IN ('new', 'guided')"),
         postgresql_where=sa.text("state IN ('new', 'guided')"),
@@ -204,6 +247,60 @@ def _create_ledger() -> None:
         sa.PrimaryKeyConstraint("attempt_id", name="replies_pkey"),
     )
     op.create_index("replies_by_request_hash", "replies", ["request_hash"], unique=False)
+    op.create_table(
+        "limits",
+        sa.Column("teacher", TEXT, nullable=False),
+        sa.Column("model", TEXT, nullable=False),
+        sa.Column("memory", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("teacher", "model", name="limits_pkey"),
+    )
+
+
+def _create_batches() -> None:
+    op.create_table(
+        "batches",
+        sa.Column("batch_id", TEXT, nullable=False),
+        sa.Column("campaign_id", TEXT, nullable=False),
+        sa.Column("arm", TEXT, nullable=False),
+        sa.Column("state", WORD, nullable=False),
+        sa.Column("num_lines", sa.Integer(), nullable=False),
+        sa.Column("num_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("input_sha256", TEXT, nullable=True),
+        sa.Column("input_file_id", TEXT, nullable=True),
+        sa.Column("remote_id", TEXT, nullable=True),
+        sa.Column("output_file_id", TEXT, nullable=True),
+        sa.Column("error_file_id", TEXT, nullable=True),
+        sa.Column("reason", TEXT, nullable=True),
+        sa.Column("worker", TEXT, nullable=True),
+        sa.Column("held_until", MOMENT, nullable=True),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("polled_at", MOMENT, nullable=True),
+        sa.Column("ended_at", MOMENT, nullable=True),
+        sa.Column("ingested_at", MOMENT, nullable=True),
+        sa.Column("deleted_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaigns.campaign_id"], name="batches_campaign_id_fkey"
+        ),
+        sa.PrimaryKeyConstraint("batch_id", name="batches_pkey"),
+    )
+    op.create_index("batches_by_campaign_id", "batches", ["campaign_id"], unique=False)
+    op.create_table(
+        "batch_lines",
+        sa.Column("attempt_id", TEXT, nullable=False),
+        sa.Column("batch_id", TEXT, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("work_id", TEXT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["attempt_id"], ["attempts.attempt_id"], name="batch_lines_attempt_id_fkey"
+        ),
+        sa.ForeignKeyConstraint(
+            ["batch_id"], ["batches.batch_id"], name="batch_lines_batch_id_fkey"
+        ),
+        sa.ForeignKeyConstraint(["work_id"], ["work.work_id"], name="batch_lines_work_id_fkey"),
+        sa.PrimaryKeyConstraint("attempt_id", name="batch_lines_pkey"),
+        sa.UniqueConstraint("batch_id", "number", name="batch_lines_one_batch_id_number"),
+    )
+    op.create_index("batch_lines_by_work_id", "batch_lines", ["work_id"], unique=False)
 
 
 def _create_reasonings() -> None:
@@ -257,6 +354,10 @@ def _create_drafts() -> None:
         sa.Column("teacher", TEXT, nullable=False),
         sa.Column("prompt_version", TEXT, nullable=False),
         sa.Column("demonstrations", sa.Integer(), nullable=False),
+        sa.Column("exemplar_ids", sa.JSON(), nullable=False),
+        sa.Column("uncovered", sa.JSON(), nullable=False),
+        sa.Column("seen", sa.JSON(), nullable=False),
+        sa.Column("bytes_sent", sa.BigInteger(), nullable=False),
         sa.Column("superseded_by", TEXT, nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(
@@ -390,4 +491,98 @@ def _create_chains() -> None:
     )
     op.create_index(
         "chain_corrections_by_correction_id", "chain_corrections", ["correction_id"], unique=False
+    )
+
+
+def _create_studio() -> None:
+    op.create_table(
+        "withdrawn_corrections",
+        sa.Column("correction_id", TEXT, nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["correction_id"],
+            ["corrections.correction_id"],
+            name="withdrawn_corrections_correction_id_fkey",
+        ),
+        sa.PrimaryKeyConstraint("correction_id", name="withdrawn_corrections_pkey"),
+    )
+    op.create_table(
+        "studio_projects",
+        sa.Column("project_key", TEXT, nullable=False),
+        sa.Column("server", TEXT, nullable=False),
+        sa.Column("campaign_id", TEXT, nullable=False),
+        sa.Column("form_id", TEXT, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=True),
+        sa.Column("polled_until", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["campaign_id"], ["campaigns.campaign_id"], name="studio_projects_campaign_id_fkey"
+        ),
+        sa.PrimaryKeyConstraint("project_key", name="studio_projects_pkey"),
+        sa.UniqueConstraint(
+            "server",
+            "campaign_id",
+            "form_id",
+            "number",
+            name="studio_projects_one_server_campaign_id_form_id_number",
+        ),
+    )
+    op.create_table(
+        "studio_tasks",
+        sa.Column("task_key", TEXT, nullable=False),
+        sa.Column("project_key", TEXT, nullable=False),
+        sa.Column("draft_id", TEXT, nullable=False),
+        sa.Column("task_id", sa.Integer(), nullable=True),
+        sa.Column("refused", TEXT, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["draft_id"], ["drafts.draft_id"], name="studio_tasks_draft_id_fkey"
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_key"], ["studio_projects.project_key"], name="studio_tasks_project_key_fkey"
+        ),
+        sa.PrimaryKeyConstraint("task_key", name="studio_tasks_pkey"),
+        sa.UniqueConstraint(
+            "project_key", "draft_id", name="studio_tasks_one_project_key_draft_id"
+        ),
+    )
+    op.create_index("studio_tasks_by_draft_id", "studio_tasks", ["draft_id"], unique=False)
+    op.create_table(
+        "experts",
+        sa.Column("expert", TEXT, nullable=False),
+        sa.Column("server", TEXT, nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("expert", name="experts_pkey"),
+        sa.UniqueConstraint("server", "user_id", name="experts_one_server_user_id"),
+    )
+    op.create_table(
+        "annotation_versions",
+        sa.Column("version_id", TEXT, nullable=False),
+        sa.Column("task_key", TEXT, nullable=False),
+        sa.Column("annotation_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("fate", WORD, nullable=False),
+        sa.Column("reason", TEXT, nullable=True),
+        sa.Column("expert", TEXT, nullable=True),
+        sa.Column("correction_id", TEXT, nullable=True),
+        sa.Column("lead_time_s", sa.Double(), nullable=True),
+        sa.Column("raw", TEXT, nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["correction_id"],
+            ["corrections.correction_id"],
+            name="annotation_versions_correction_id_fkey",
+        ),
+        sa.ForeignKeyConstraint(
+            ["expert"], ["experts.expert"], name="annotation_versions_expert_fkey"
+        ),
+        sa.ForeignKeyConstraint(
+            ["task_key"], ["studio_tasks.task_key"], name="annotation_versions_task_key_fkey"
+        ),
+        sa.PrimaryKeyConstraint("version_id", name="annotation_versions_pkey"),
+        sa.UniqueConstraint(
+            "task_key",
+            "annotation_id",
+            "number",
+            name="annotation_versions_one_task_key_annotation_id_number",
+        ),
     )

@@ -31,7 +31,7 @@ def read(
 ) -> list[tuple[ReasoningChain, ImageRecord]]:
     with database.read() as session:
         return list(
-            newest_chains(session, campaign_id=campaign_id, arm="main", min_review=min_review)
+            newest_chains(session, campaign_id=campaign_id, arms=["main"], min_review=min_review)
         )
 
 
@@ -151,7 +151,7 @@ def test_only_chains_that_were_checked_enough_are_read(database: Database) -> No
         wanted = chains[level.rank :]
         assert [c for c, _ in read(database, campaign_id, level)] == wanted
         with database.read() as session:
-            count = count_chains(session, campaign_id=campaign_id, arm="main", min_review=level)
+            count = count_chains(session, campaign_id=campaign_id, arms=["main"], min_review=level)
         assert count == len(wanted)
     with database.read() as session:
         by_level = count_chains_by_level(session, campaign_id)
@@ -171,12 +171,12 @@ def test_sources_arms_and_campaigns_do_not_mix(database: Database) -> None:
                 newest_chains(
                     session,
                     campaign_id=campaign_id,
-                    arm="main",
+                    arms=["main"],
                     min_review=ReviewLevel.DRAFT,
                     **chosen,
                 )
             )
-            count = count_chains(session, campaign_id=campaign_id, arm="main", **chosen)
+            count = count_chains(session, campaign_id=campaign_id, arms=["main"], **chosen)
         assert count == len(pairs)
         return {image.image_id for _, image in pairs}
 

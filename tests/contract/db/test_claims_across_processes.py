@@ -23,7 +23,9 @@ def claim_one_by_one(settings: Settings, campaign_id: str, worker: str) -> list[
     claimed = []
     for _ in range(CLAIMS):
         with database.write() as session:
-            found = claim(session, campaign_id, worker=worker, limit=1, seconds=60, now=NOON)
+            found = claim(
+                session, campaign_id, arms=["main"], worker=worker, limit=1, seconds=60, now=NOON
+            )
         claimed += [item.work_id for item in found]
     database.dispose()
     return claimed
@@ -54,7 +56,13 @@ def test_threads_share_one_database(database: Database) -> None:
         while True:
             with database.write() as session:
                 found = claim(
-                    session, campaign_id, worker=str(number), limit=3, seconds=60, now=NOON
+                    session,
+                    campaign_id,
+                    arms=["main"],
+                    worker=str(number),
+                    limit=3,
+                    seconds=60,
+                    now=NOON,
                 )
             for item in found:
                 with database.write() as session:

@@ -12,7 +12,7 @@ from core.ids import content_id
 from core.records import Authenticity, Confidence, Draft, Reasoning, Region, TraceFinding
 from db.columns import storable
 from db.engine import Database
-from db.ledger import DatabaseLedger, drafted_image_ids, drafts, save_draft
+from db.ledger import DatabaseLedger, drafts, save_draft
 from tests.campaigns import ask, start_campaign, store_draft, store_images
 from tests.unit.records import make_draft, make_finding
 
@@ -130,4 +130,3 @@ def test_chosen_images_alone_are_read(database: Database) -> None:
         assert list(drafts(session, campaign_id, "main", image_ids=ids[:2])) == saved[1:]
         assert list(drafts(session, campaign_id, "main", image_ids=[*ids, *ids])) == saved
         assert list(drafts(session, campaign_id, "main", image_ids=[])) == []
-        assert drafted_image_ids(session, campaign_id, "main") == set(ids[1:])

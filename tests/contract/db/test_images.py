@@ -13,17 +13,19 @@ from db.images import (
     ImportedFile,
     ImportOutcome,
     count_images,
+    file_names,
+    find_imported,
     images_by_id,
     imported_files,
     labelled_images,
     phashes,
-    refusal_counts,
+    rename_clusters,
     save_images,
     save_imported_files,
     save_source,
-    set_clusters,
     source_names,
     sources,
+    total_files,
 )
 from tests.campaigns import store_images
 from tests.unit.records import make_image
@@ -86,7 +88,7 @@ def test_no_images_are_no_trouble(database: Database) -> None:
         assert save_images(session, []) == 0
         assert images_by_id(session, []) == {}
         assert list(labelled_images(session)) == []
-        set_clusters(session, {})
+        rename_clusters(session, {})
         save_imported_files(session, [])
         assert count_images(session).total == 0
 
@@ -112,7 +114,7 @@ def test_images_may_be_stored_while_others_are_read(database: Database) -> None:
         seen = []
         for image in labelled_images(session):
             seen.append(image)
-            set_clusters(session, {image.image_id: "same"})
+            rename_clusters(session, {image.cluster: "same"})
     assert seen == images
 
 
@@ -126,15 +128,16 @@ def test_images_are_counted_by_source_and_label(database: Database) -> None:
     assert counts.by_label == {Authenticity.FAKE: 3, Authenticity.REAL: 2}
 
 
-def test_clusters_are_set_for_the_named_images_alone(database: Database) -> None:
+def test_a_cluster_is_renamed_for_all_its_images_alone(database: Database) -> None:
     first, second, third = store_images(database, 3)
     with database.write() as session:
-        set_clusters(session, {first.image_id: "pair", third.image_id: "pair"})
-        found = phashes(session)
+        rename_clusters(session, {first.cluster: "pair", third.cluster: "pair"})
+        rename_clusters(session, {"pair": "all", "no such cluster": "none"})
+        (found,) = phashes(session)
     assert found == [
-        (first.image_id, first.phash, "pair"),
+        (first.image_id, first.phash, "all"),
         (second.image_id, second.phash, second.cluster),
-        (third.image_id, third.phash, "pair"),
+        (third.image_id, third.phash, "all"),
     ]
 
 
@@ -144,11 +147,15 @@ def test_an_imported_file_is_replaced_when_it_is_seen_again(database: Database) 
     mended = make_file("b.jpg", image_id=image.image_id, size=7)
     with database.write() as session:
         save_imported_files(session, [make_file("c.jpg"), broken])
-        assert refusal_counts(session, "demo") == {"truncated": 1}
+        assert list(imported_files(session, "demo", ImportOutcome.REFUSED)) == [broken]
         save_imported_files(session, [mended])
-        assert imported_files(session, "demo") == {"b.jpg": mended, "c.jpg": make_file("c.jpg")}
-        assert refusal_counts(session, "demo") == {}
-        assert imported_files(session, "other") == {}
+        assert list(imported_files(session, "demo")) == [mended, make_file("c.jpg")]
+        assert list(imported_files(session, "demo", ImportOutcome.REFUSED)) == []
+        assert list(imported_files(session, "other")) == []
+        assert find_imported(session, "demo", ["b.jpg", "none"]) == {"b.jpg": mended}
+        assert find_imported(session, "other", ["b.jpg"]) == {}
+        assert (total_files(session, "demo"), total_files(session, "other")) == (2, 0)
+        assert file_names(session, [image.image_id]) == {("demo", image.image_id): "b.jpg"}
 
 
 @pytest.mark.parametrize("name", ["x" * 4000, "ü/ß.png", "a\nb.jpg", "'; DROP TABLE images; --"])
@@ -156,7 +163,8 @@ def test_odd_file_names_are_kept(database: Database, name: str) -> None:
     store_images(database, 1)
     with database.write() as session:
         save_imported_files(session, [make_file(name), make_file(name.upper())])
-        assert set(imported_files(session, "demo")) == {name, name.upper()}
+        assert {f.name for f in imported_files(session, "demo")} == {name, name.upper()}
+        assert set(find_imported(session, "demo", [name])) == {name}
 
 
 @hypothesis_settings(
@@ -168,7 +176,8 @@ def test_any_text_can_be_stored_and_found_again(database: Database, name: str) -
         save_source(session, Source(name=name, licence=name))
         save_imported_files(session, [make_file(name, source=name)])
         save_imported_files(session, [make_file(name, source=name)])
-        assert len(imported_files(session, name)) == 1
+        assert set(find_imported(session, name, [name])) == {name}
+        assert total_files(session, name) == 1
 
 
 def test_names_sort_by_code_point_on_both(database: Database) -> None:

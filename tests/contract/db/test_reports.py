@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 
+from sqlalchemy import update
+
+from core.recipe import Arm
 from core.records import AttemptOutcome, Authenticity, ReviewLevel, WorkState
 from db.chains import save_chains
 from db.engine import Database
 from db.ledger import DatabaseLedger
-from db.reports import costs, status
-from db.work import claim, mark_chained, mark_drafted, quarantine, stop_campaign
+from db.reports import ArmCosts, Costs, costs, status
+from db.tables import AttemptRow
+from db.work import add_work, claim, mark_chained, mark_drafted, quarantine, stop_campaign
 from tests.campaigns import NOON, ask, make_chain, start_campaign, store_draft, store_images
 from tests.unit.records import make_finding
 
@@ -18,7 +25,7 @@ from tests.unit.records import make_finding
 def test_an_empty_database_has_a_status(database: Database) -> None:
     with database.read() as session:
         found = status(session, "campaign-none")
-        money = costs(session, "campaign-none")
+        money = costs(session, "campaign-none", [], now=NOON)
     assert (found.images.total, found.work, found.chains, found.quarantined) == (0, {}, {}, {})
     assert found.drafts == {Authenticity.REAL: 0, Authenticity.FAKE: 0}
     assert (money.ceiling_usd, money.spending.attempts, money.by_outcome) == (None, 0, {})
@@ -28,7 +35,9 @@ def test_work_drafts_chains_and_reasons_are_counted(database: Database) -> None:
     images = store_images(database, 6)
     campaign_id = start_campaign(database, images)
     with database.write() as session:
-        claims = claim(session, campaign_id, worker="w", limit=5, seconds=60, now=NOON)
+        claims = claim(
+            session, campaign_id, arms=["main"], worker="w", limit=5, seconds=60, now=NOON
+        )
         mark_drafted(session, claims[0])
         quarantine(session, claims[1].work_id, "refused")
         quarantine(session, claims[2].work_id, "refused")
@@ -78,7 +87,16 @@ def test_superseded_drafts_are_not_counted(database: Database) -> None:
     assert (found.drafts[Authenticity.FAKE], found.fakes_without_trace) == (1, 0)
 
 
-def test_costs_name_the_ceiling_and_the_outcomes(database: Database) -> None:
+def make_arms(*names: str, teacher: str = "http://127.0.0.1:9/v1") -> list[Arm]:
+    return [Arm(name=name, teacher=teacher, model="m", mode="acoti") for name in names]
+
+
+def costs_of(database: Database, campaign_id: str, arms: Sequence[Arm], **settings: Any) -> Costs:
+    with database.read() as session:
+        return costs(session, campaign_id, arms, now=NOON, **settings)
+
+
+def test_costs_name_the_ceilings_and_the_outcomes(database: Database) -> None:
     images = store_images(database, 2)
     campaign_id = start_campaign(database, images, ceiling_usd=2.5)
     ledger = DatabaseLedger(database, campaign_id)
@@ -87,10 +105,96 @@ def test_costs_name_the_ceiling_and_the_outcomes(database: Database) -> None:
         request_hash="h", image_id=images[1].image_id, arm="main", model="m", reserved_usd=0.1
     )
     ledger.fail_attempt(failed, AttemptOutcome.RATE_LIMITED, "429")
-    with database.read() as session:
-        found = costs(session, campaign_id)
-    assert (found.ceiling_usd, found.spending.spent_usd) == (2.5, 0.001)
+    found = costs_of(database, campaign_id, make_arms("main"), usd_per_day=7.0)
+    assert (found.ceiling_usd, found.usd_per_day, found.spending.spent_usd) == (2.5, 7.0, 0.001)
     assert found.by_outcome == {AttemptOutcome.REPLIED: 1, AttemptOutcome.RATE_LIMITED: 1}
+
+
+def test_costs_are_told_per_draft_and_forecast_to_the_end(database: Database) -> None:
+    images = store_images(database, 5)
+    campaign_id = start_campaign(database, images)
+    with database.write() as session:
+        claims = claim(
+            session, campaign_id, arms=["main"], worker="w", limit=3, seconds=60, now=NOON
+        )
+        mark_drafted(session, claims[0])
+        mark_drafted(session, claims[1])
+    drafted = [image for image in images if image.image_id in {c.image_id for c in claims[:2]}]
+    for image in drafted:
+        store_draft(database, campaign_id, image)
+    ledger = DatabaseLedger(database, campaign_id)
+    ask(ledger, images[0], "a reply that could not be used")
+    ledger.open_attempt(
+        request_hash="h", image_id=images[1].image_id, arm="main", model="m", reserved_usd=0.1
+    )
+    found = costs_of(database, campaign_id, make_arms("main"))
+    (arm,) = found.arms
+    assert arm == ArmCosts(
+        arm="main",
+        model="m",
+        is_simulated=False,
+        calls=4,
+        drafts=2,
+        due=3,
+        spent_usd=0.003,
+        reserved_usd=0.1,
+        usd_per_draft=0.0015,
+        forecast_usd=0.1075,
+    )
+    assert (found.usd_per_draft, found.forecast_usd) == (0.0015, 0.1075)
+
+
+def test_costs_tell_the_arms_apart(database: Database) -> None:
+    images = store_images(database, 2)
+    campaign_id = start_campaign(database, images)
+    with database.write() as session:
+        add_work(session, campaign_id, "other", [images[0].image_id])
+    store_draft(database, campaign_id, images[0])
+    main, other, idle = costs_of(database, campaign_id, make_arms("main", "other", "idle")).arms
+    assert (main.spent_usd, main.drafts, main.due, main.forecast_usd) == (0.001, 1, 2, 0.003)
+    assert (other.spent_usd, other.drafts, other.due, other.forecast_usd) == (0.0, 0, 1, None)
+    assert (idle.calls, idle.due, idle.forecast_usd) == (0, 0, 0.0)
+
+
+def test_costs_have_no_forecast_before_the_first_draft_of_an_arm(database: Database) -> None:
+    campaign_id = start_campaign(database, store_images(database, 2))
+    found = costs_of(database, campaign_id, make_arms("main"))
+    assert (found.usd_per_draft, found.forecast_usd) == (None, None)
+
+
+def test_costs_by_day_are_days_of_utc(database: Database) -> None:
+    images = store_images(database, 3)
+    campaign_id = start_campaign(database, images)
+    for image in images:
+        ask(DatabaseLedger(database, campaign_id), image)
+    started = [NOON.replace(hour=23, minute=59), NOON + timedelta(hours=12), NOON]
+    with database.write() as session:
+        for image, moment in zip(images, started, strict=True):
+            session.execute(
+                update(AttemptRow)
+                .where(AttemptRow.image_id == image.image_id)
+                .values(started_at=moment)
+            )
+    days = costs_of(database, campaign_id, make_arms("main")).days
+    assert [(day.day, day.calls, day.spent_usd, day.reserved_usd) for day in days] == [
+        ("2026-03-01", 2, 0.002, 0.0),
+        ("2026-03-02", 1, 0.001, 0.0),
+    ]
+
+
+def test_costs_tell_what_all_campaigns_committed_today(database: Database) -> None:
+    images = store_images(database, 1)
+    for name in ("one", "other"):
+        ledger = DatabaseLedger(database, start_campaign(database, images, name=name))
+        with database.write() as session:
+            ledger.reserve(session, 0.25, NOON)
+    found = costs_of(database, "campaign-none", [])
+    assert (found.today, found.today_usd) == ("2026-03-01", 0.5)
+
+
+def test_an_arm_of_the_rehearsal_is_simulated(database: Database) -> None:
+    (arm,) = costs_of(database, "campaign-none", make_arms("main", teacher="rehearsal")).arms
+    assert arm.is_simulated
 
 
 def test_reports_can_be_printed_as_json(database: Database) -> None:
@@ -98,5 +202,6 @@ def test_reports_can_be_printed_as_json(database: Database) -> None:
     campaign_id = start_campaign(database, [image])
     store_draft(database, campaign_id, image)
     with database.read() as session:
-        printed = json.dumps([asdict(status(session, campaign_id)), asdict(costs(session, "c"))])
+        money = costs(session, campaign_id, make_arms("main"), now=NOON)
+        printed = json.dumps([asdict(status(session, campaign_id)), asdict(money)])
     assert json.loads(printed)[0]["work"] == {"new": 1}

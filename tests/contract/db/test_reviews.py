@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from core.records import Correction, Draft, TraceOutcome
 from db.engine import Database
-from db.reviews import corrections, save_correction
+from db.reviews import corrections, next_version, save_correction, withdraw_corrections
 from tests.campaigns import start_campaign, store_draft, store_images
 from tests.unit.records import make_correction, make_finding
 
@@ -109,3 +109,27 @@ def test_outcomes_can_be_counted_without_reading_corrections(database: Database)
     with database.read() as session:
         count = text("SELECT count(*) FROM trace_outcomes WHERE outcome = 'accepted'")
         assert session.execute(count).scalar_one() == 4
+
+
+def test_a_withdrawn_correction_counts_no_longer_and_stays(database: Database) -> None:
+    draft = draft_in(database)
+    first = make_correction(draft, "expert-1")
+    second = make_correction(draft, "expert-1", version=2, correction_id="correction-second")
+    store(database, first, second)
+    with database.write() as session:
+        assert withdraw_corrections(session, [second.correction_id]) == 1
+        assert withdraw_corrections(session, [second.correction_id]) == 0
+    assert counting(database, draft) == [first]
+    with database.write() as session:
+        withdraw_corrections(session, [first.correction_id])
+        assert next_version(session, draft.draft_id, "expert-1") == 3
+    assert counting(database, draft) == []
+    with database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM corrections")).scalar_one() == 2
+
+
+def test_the_first_version_of_an_experts_work_is_1(database: Database) -> None:
+    draft = draft_in(database)
+    store(database, make_correction(draft, "expert-1"))
+    with database.read() as session:
+        assert next_version(session, draft.draft_id, "expert-2") == 1

@@ -22,13 +22,15 @@ from core.errors import StateError
 from core.records import Claim, WorkState
 from db.engine import Database
 from db.work import (
+    Running,
     add_work,
     campaign_ceiling,
     claim,
     claiming_workers,
-    due_count,
+    employ,
     extend_claims,
     free_expired,
+    is_due,
     mark_chained,
     mark_drafted,
     open_campaign,
@@ -36,8 +38,10 @@ from db.work import (
     quarantined,
     release,
     resume_campaign,
+    running_campaigns,
     stop_campaign,
     stopped_because,
+    take_turn,
     undrafted_image_ids,
     work_counts,
 )
@@ -50,7 +54,15 @@ def take(
     database: Database, campaign_id: str, limit: int, *, worker: str = "worker", seconds: int = 60
 ) -> list[Claim]:
     with database.write() as session:
-        return claim(session, campaign_id, worker=worker, limit=limit, seconds=seconds, now=NOON)
+        return claim(
+            session,
+            campaign_id,
+            arms=["main"],
+            worker=worker,
+            limit=limit,
+            seconds=seconds,
+            now=NOON,
+        )
 
 
 def counts(database: Database, campaign_id: str) -> dict[WorkState, int]:
@@ -126,8 +138,8 @@ def test_an_expired_claim_returns_to_the_state_it_came_from(database: Database) 
     take(database, campaign_id, 3, seconds=60)
     with database.write() as session:
         assert free_expired(session, campaign_id, NOON + MINUTE - timedelta(seconds=1)) == 0
-        assert due_count(session, campaign_id, NOON) == 0
-        assert due_count(session, campaign_id, NOON + MINUTE) == 3
+        assert not is_due(session, campaign_id, NOON)
+        assert is_due(session, campaign_id, NOON + MINUTE)
         assert free_expired(session, campaign_id, NOON + MINUTE) == 3
         assert work_counts(session, campaign_id) == {WorkState.GUIDED: 1, WorkState.NEW: 2}
     assert [item.tries for item in take(database, campaign_id, 3)] == [2, 2, 2]
@@ -154,6 +166,87 @@ def test_only_the_holder_gives_a_claim_back(database: Database) -> None:
         assert release(session, "worker", [first.work_id, second.work_id]) == 1
         assert claiming_workers(session, campaign_id) == []
         assert work_counts(session, campaign_id) == {WorkState.DRAFTED: 1, WorkState.NEW: 1}
+
+
+def test_what_was_not_tried_counts_as_no_try(database: Database) -> None:
+    campaign_id = start_campaign(database, store_images(database, 2))
+    first, second = take(database, campaign_id, 2)
+    with database.write() as session:
+        assert release(session, "worker", [first.work_id], untried=True) == 1
+        assert release(session, "worker", [second.work_id]) == 1
+    tries = {item.work_id: item.tries for item in take(database, campaign_id, 2)}
+    assert tries == {first.work_id: 1, second.work_id: 2}
+
+
+def test_work_put_off_is_not_claimed_before_its_time(database: Database) -> None:
+    campaign_id = start_campaign(database, store_images(database, 1))
+    (item,) = take(database, campaign_id, 1)
+    with database.write() as session:
+        release(session, "worker", [item.work_id], due_at=NOON + MINUTE)
+        assert not is_due(session, campaign_id, NOON)
+        assert is_due(session, campaign_id, NOON + MINUTE)
+    assert take(database, campaign_id, 1) == []
+    with database.write() as session:
+        (again,) = claim(
+            session,
+            campaign_id,
+            arms=["main"],
+            worker="worker",
+            limit=1,
+            seconds=60,
+            now=NOON + MINUTE,
+        )
+        release(session, "worker", [again.work_id])
+        assert is_due(session, campaign_id, NOON), "the delay held once"
+
+
+def test_claims_keep_to_their_arms_in_order(database: Database) -> None:
+    images = store_images(database, 3)
+    campaign_id = start_campaign(database, images)
+    for arm in ("second", "third"):
+        with database.write() as session:
+            add_work(session, campaign_id, arm, [image.image_id for image in images])
+    with database.write() as session:
+        claimed = claim(
+            session,
+            campaign_id,
+            arms=["third", "main"],
+            worker="worker",
+            limit=5,
+            seconds=60,
+            now=NOON,
+        )
+        assert [item.arm for item in claimed] == ["third"] * 3 + ["main"] * 2
+        assert is_due(session, campaign_id, NOON, arms=["second"])
+        assert not is_due(session, campaign_id, NOON, arms=["third"])
+
+
+def test_one_janitor_at_a_time_has_its_turn(database: Database) -> None:
+    campaign_id = start_campaign(database, store_images(database, 1))
+    with database.write() as session:
+        assert take_turn(session, campaign_id, now=NOON, every=MINUTE)
+        assert not take_turn(session, campaign_id, now=NOON, every=MINUTE)
+        assert take_turn(session, campaign_id, now=NOON + MINUTE, every=MINUTE)
+
+
+def test_a_campaign_runs_from_its_first_command_until_it_is_stopped_or_done(
+    database: Database,
+) -> None:
+    campaign_id = start_campaign(database, store_images(database, 1))
+    running = Running(campaign_id, "/recipes/one", "http://127.0.0.1:1/v1")
+    with database.write() as session:
+        assert running_campaigns(session) == []
+        employ(session, campaign_id, recipe_folder=running[1], rehearsal_url=running[2])
+        assert running_campaigns(session) == [running]
+        stop_campaign(session, campaign_id, "no money")
+        assert running_campaigns(session) == []
+        resume_campaign(session, campaign_id)
+        assert running_campaigns(session) == [running]
+    (item,) = take(database, campaign_id, 1)
+    with database.write() as session:
+        assert running_campaigns(session) == [running], "a claim may still be given back"
+        mark_drafted(session, item)
+        assert running_campaigns(session) == []
 
 
 def test_a_lost_claim_cannot_be_marked_as_drafted(database: Database) -> None:
@@ -205,7 +298,7 @@ def test_claims_use_the_index_over_due_work(database: Database) -> None:
         plan = session.execute(
             text(
                 f"{explain} SELECT work_id FROM work WHERE campaign_id = :c "
-                "AND state IN ('new', 'guided') ORDER BY work_id LIMIT 2"
+                "AND arm = 'main' AND state IN ('new', 'guided') ORDER BY work_id LIMIT 2"
             ),
             {"c": campaign_id},
         ).all()
@@ -245,7 +338,13 @@ class Claiming(RuleBasedStateMachine):
         name = self.workers[worker]
         with self.database.write() as session:
             got = claim(
-                session, self.campaign_id, worker=name, limit=limit, seconds=60, now=self.now
+                session,
+                self.campaign_id,
+                arms=["main"],
+                worker=name,
+                limit=limit,
+                seconds=60,
+                now=self.now,
             )
         due = [i for i, state in self.state.items() if i not in self.held and state in DUE]
         assert len(got) == min(limit, len(due))

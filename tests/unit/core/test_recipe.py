@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
+from core.limits import Limits
 from core.recipe import DEFAULT_RECIPE, configured_recipe, load_recipe
 from core.records import Authenticity
 from core.settings import load_settings
@@ -186,3 +187,144 @@ def test_what_decides_the_demonstrations_names_another_campaign(
     before = load_recipe(folder).drafting_digest
     replace(folder / name, old, new)
     assert load_recipe(folder).drafting_digest != before
+
+
+# Limits
+
+LIMITS = "detail: high\n      limits: {requests_per_minute: 500, tokens_per_minute: 200000}"
+
+
+def test_the_limits_of_an_arm_are_read_and_decide_no_draft(folder: Path) -> None:
+    before = load_recipe(folder)
+    replace(folder / "recipe.yaml", "detail: high", LIMITS)
+    after = load_recipe(folder)
+    assert (before.arms[0].limits, after.arms[0].limits) == (
+        None,
+        Limits(requests_per_minute=500, tokens_per_minute=200_000),
+    )
+    assert after.drafting_digest == before.drafting_digest
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ("{}", "name requests_per_minute, tokens_per_minute or both"),
+        ("{requests_per_minute: 0}", "greater than or equal to 1"),
+        ("{requests_per_minut: 5}", "did you mean requests_per_minute"),
+    ],
+)
+def test_a_mistake_in_the_limits_is_named(folder: Path, limits: str, problem: str) -> None:
+    replace(folder / "recipe.yaml", "detail: high", f"detail: high\n      limits: {limits}")
+    with pytest.raises(ConfigError, match=problem):
+        load_recipe(folder)
+
+
+def test_the_environment_limits_the_configured_teacher(folder: Path) -> None:
+    replace(folder / "recipe.yaml", "detail: high", LIMITS)
+    teacher = {"openai_base_url": "http://127.0.0.1:9/v1", "openai_model": "m"}
+    settings = load_settings(**teacher, openai_tokens_per_minute=7)
+    assert configured_recipe(folder, settings).arms[0].limits == Limits(
+        requests_per_minute=500, tokens_per_minute=7
+    )
+    assert configured_recipe(DEFAULT_RECIPE, settings).arms[0].limits == Limits(tokens_per_minute=7)
+    without = configured_recipe(DEFAULT_RECIPE, load_settings(**teacher))
+    assert without.arms[0].limits is None
+
+
+def test_the_environment_does_not_limit_the_rehearsal_teacher() -> None:
+    settings = load_settings(openai_tokens_per_minute=7)
+    assert configured_recipe(DEFAULT_RECIPE, settings).arms[0].limits is None
+
+
+def add_arm(folder: Path, text: str) -> None:
+    arm = f"    - {{teacher: rehearsal, model: rehearsal, mode: acoti, {text}}}\n"
+    replace(folder / "recipe.yaml", "  chain_arms:", f"{arm}  chain_arms:")
+
+
+def test_arms_that_share_the_images_may_all_become_chains(folder: Path) -> None:
+    replace(folder / "recipe.yaml", "detail: high", "detail: high\n      share: 2")
+    add_arm(folder, "name: second, share: 1")
+    replace(folder / "recipe.yaml", "chain_arms: [main]", "chain_arms: [main, second]")
+    recipe = load_recipe(folder)
+    assert recipe.settings.drafting.chain_arms == ("main", "second")
+    assert [arm.share for arm in recipe.arms] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arm", "chain_arms", "problem"),
+    [
+        ("name: second", "[main, second]", "main has no share"),
+        ("name: second, control: true", "[second]", "second is a control"),
+        ("name: second", "[third]", "no arm 'third'"),
+        ("name: second", "[]", "chain_arms"),
+    ],
+)
+def test_arms_that_cannot_become_chains_are_named(
+    folder: Path, arm: str, chain_arms: str, problem: str
+) -> None:
+    add_arm(folder, arm)
+    replace(folder / "recipe.yaml", "chain_arms: [main]", f"chain_arms: {chain_arms}")
+    with pytest.raises(ConfigError, match=problem):
+        load_recipe(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("detail: high", "detail: high\n      views: {crops: 2}"),
+        ("detail: high", "detail: high\n      share: 1"),
+        ("seed: 1 ", "seed: 2 "),
+        ("send_pictures: false", "send_pictures: true"),
+    ],
+)
+def test_what_a_teacher_sees_and_gets_names_another_campaign(
+    folder: Path, old: str, new: str
+) -> None:
+    before = load_recipe(folder).drafting_digest
+    replace(folder / "recipe.yaml", old, new)
+    assert load_recipe(folder).drafting_digest != before
+
+
+def name_picture(folder: Path, picture: str, licence: str = "    licence: CC0-1.0\n") -> None:
+    named = f"- id: sim-fake-kitchen\n    picture: {picture}\n{licence}"
+    replace(folder / "exemplars.yaml", "- id: sim-fake-kitchen\n", named)
+
+
+def test_pictures_of_exemplars_are_read_when_they_are_sent_and_name_the_campaign(
+    folder: Path,
+) -> None:
+    name_picture(folder, "kitchen.jpg")
+    (folder / "kitchen.jpg").write_bytes(b"first")
+    assert load_recipe(folder).exemplar_pictures == {}
+    replace(folder / "recipe.yaml", "send_pictures: false", "send_pictures: true")
+    before = load_recipe(folder)
+    assert before.exemplar_pictures == {"sim-fake-kitchen": b"first"}
+    (folder / "kitchen.jpg").write_bytes(b"second")
+    assert load_recipe(folder).drafting_digest != before.drafting_digest
+
+
+@pytest.mark.parametrize("picture", ["missing.jpg", "../outside.jpg", "link.jpg", "prompts"])
+def test_a_picture_that_is_not_in_the_recipe_folder_is_named(folder: Path, picture: str) -> None:
+    (folder.parent / "outside.jpg").write_bytes(b"outside")
+    (folder / "link.jpg").symlink_to(folder.parent / "outside.jpg")
+    name_picture(folder, picture)
+    with pytest.raises(ConfigError, match=rf"sim-fake-kitchen: there is no picture {picture}"):
+        load_recipe(folder)
+
+
+def test_a_picture_without_a_licence_is_refused(folder: Path) -> None:
+    name_picture(folder, "kitchen.jpg", licence="")
+    with pytest.raises(ConfigError, match="sim-fake-kitchen names a picture: give its licence"):
+        load_recipe(folder)
+
+
+def test_arms_that_ask_the_same_model_have_the_same_limits(folder: Path) -> None:
+    other = "- {name: other, teacher: rehearsal, model: another, mode: vanilla}"
+    replace(folder / "recipe.yaml", "detail: high", f"{LIMITS}\n    {other}")
+    load_recipe(folder)
+    teacher = load_settings(openai_base_url="http://127.0.0.1:9/v1", openai_model="m")
+    with pytest.raises(ConfigError, match="arms main and other ask m of the same teacher"):
+        configured_recipe(folder, teacher)
+    replace(folder / "recipe.yaml", "model: another", "model: rehearsal")
+    with pytest.raises(ConfigError, match="give them the same limits"):
+        load_recipe(folder)

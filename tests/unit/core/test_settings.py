@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.settings import load_settings
+from core.settings import Settings, load_settings
 
-NAMES = ("FAKESCOPE_HOME", "DATABASE_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL", "OPENAI_MODEL")
+NAMES = tuple(name.upper() for name in Settings.model_fields)
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,26 @@ def test_a_password_in_an_address_is_refused_without_showing_it(
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://app:hush@127.0.0.1/app")
     assert "hush" not in repr(load_settings())
+
+
+def test_an_address_of_another_server_is_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMITS_REDIS_URL", "http://user:hush@127.0.0.1:6379")
+    with pytest.raises(ConfigError, match=r"LIMITS_REDIS_URL.*redis://host:6379/0") as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broker", "own", "address"),
+    [
+        (None, None, None),
+        ("amqp://127.0.0.1//", None, None),
+        ("redis://127.0.0.1/0", None, "redis://127.0.0.1/0"),
+        ("redis://127.0.0.1/0", "rediss://host/1", "rediss://host/1"),
+    ],
+)
+def test_limits_are_counted_on_the_redis_named_first(
+    broker: str | None, own: str | None, address: str | None
+) -> None:
+    settings = load_settings(celery_broker_url=broker, limits_redis_url=own)
+    assert settings.limits_redis_address == address

@@ -21,7 +21,7 @@ from db.images import save_images, save_source
 from db.ledger import DatabaseLedger, drafts
 from generation.campaign import prepare
 from generation.desk import Desk, Seat
-from generation.draft import draft_block
+from generation.draft import draft_due
 from generation.exemplars import Chosen, choose_exemplars
 from imaging.store import ImageStore
 from teacher.client import Teacher
@@ -195,7 +195,7 @@ def test_drafts_say_how_many_demonstrations_were_shown(
             seats={arm.name: Seat(arm=arm, teacher=teacher, price=FREE) for arm in recipe.arms},
             worker="worker",
         )
-        assert draft_block(desk, 10).drafted == 2
+        assert draft_due(desk, list(desk.seats), seconds=60).drafted == 2
     with database.read() as session:
         shown = {
             arm.mode: [d.demonstrations for d in drafts(session, campaign_id, arm.name)]

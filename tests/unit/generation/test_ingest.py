@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +31,9 @@ from db.images import (
     phashes,
     sources,
 )
-from generation.ingest import EncodedImage, IngestSummary, ingest, ingest_encoded
+from db.provenance import provenance_of
+from generation import ingest as ingest_module
+from generation.ingest import BATCH_BYTES, EncodedImage, IngestSummary, ingest, ingest_encoded
 from imaging.store import ImageStore
 from tests.databases import create_tables, sqlite_template  # noqa: F401
 from tests.odd_files import SECRET_PROMPT, encode, exif, jpeg, picture
@@ -43,6 +47,7 @@ from pathlib import Path
 from core.records import Source
 from core.settings import load_settings
 from db.engine import open_database
+from db.provenance import provenance_of
 from generation.ingest import ingest
 from imaging.store import ImageStore
 
@@ -110,7 +115,7 @@ def counts(summary: IngestSummary) -> dict[str, int]:
 
 def files_of(database: Database, source: str = "ours") -> dict[str, ImportedFile]:
     with database.read() as session:
-        return imported_files(session, source)
+        return {file.name: file for file in imported_files(session, source)}
 
 
 def images_of(database: Database, source: str = "ours") -> dict[str, ImageRecord]:
@@ -125,8 +130,13 @@ def images_of(database: Database, source: str = "ours") -> dict[str, ImageRecord
 def rows_of(database: Database) -> tuple[object, ...]:
     """Everything that an import writes."""
     with database.read() as session:
-        images = images_by_id(session, [image_id for image_id, _, _ in phashes(session)])
-        return images, imported_files(session, "ours"), sources(session)
+        images = images_by_id(session, ids_of(session))
+        said = [provenance_of(session, image_id) for image_id in images]
+        return images, said, list(imported_files(session, "ours")), sources(session)
+
+
+def ids_of(session: Any) -> list[str]:
+    return [image_id for rows in phashes(session) for image_id, _, _ in rows]
 
 
 def test_a_labelled_folder_becomes_image_records(
@@ -254,7 +264,7 @@ def test_a_file_whose_label_turns_round_is_refused(
     ingest(database, store, folder, source=OURS, label=REAL)
     assert counts(ingest(database, store, folder, source=OURS, label=FAKE)) == {"refused": 1}
     with database.read() as session:
-        (image_id,) = [image_id for image_id, _, _ in phashes(session)]
+        (image_id,) = ids_of(session)
         assert images_by_id(session, [image_id])[image_id].label is REAL
 
 
@@ -283,6 +293,29 @@ def test_near_duplicates_share_a_cluster_across_imports(
     pair = images_of(database)["a.png"], images_of(database, "theirs")["b.jpg"]
     assert {i.cluster for i in pair} == {min(i.image_id for i in pair)}
     assert images_of(database)["x.jpg"].cluster == images_of(database)["x.jpg"].image_id
+
+
+def test_near_duplicates_of_an_import_that_runs_meanwhile_are_found(
+    database: Database, store: ImageStore, tmp_path: Path
+) -> None:
+    photos = {f"{number}.jpg": jpeg(number) for number in range(40)}
+    copies = {f"{number}.jpg": jpeg(number, quality=80) for number in range(40)}
+    first, second = lay_out(tmp_path / "one", photos), lay_out(tmp_path / "two", copies)
+    meanwhile = []
+
+    def run_the_other(done: int, total: int) -> None:
+        if done == 20:
+            meanwhile.append(
+                ingest(database, store, second, source=Source(name="two", licence="x"))
+            )
+
+    ingest(database, store, first, source=OURS, progress=run_the_other, workers=1)
+    assert [summary.accepted for summary in meanwhile] == [40]
+    ours, theirs = images_of(database), images_of(database, "two")
+    assert {name: image.cluster for name, image in ours.items()} == {
+        name: image.cluster for name, image in theirs.items()
+    }
+    assert len({image.cluster for image in ours.values()}) == 40
 
 
 def test_a_manifest_names_groups_and_licences(
@@ -360,6 +393,40 @@ def test_a_zip_archive_gives_the_same_images_as_its_folder(
     }
 
 
+def test_a_compressed_tar_archive_gives_the_same_images_as_its_folder(
+    sqlite_template: Path,  # noqa: F811
+    tmp_path: Path,
+    folder: Path,
+) -> None:
+    path = tmp_path / "set.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.add(file, file.relative_to(folder).as_posix())
+    found, told = {}, []
+    for name, place in (("folder", folder), ("archive", path)):
+        store, database = (
+            ImageStore(tmp_path / name),
+            open_copy(sqlite_template, tmp_path / f"{name}.db"),
+        )
+        summary = ingest(
+            database, store, place, source=OURS, progress=lambda *seen: told.append(seen), workers=2
+        )
+        found[name] = images_of(database), counts(summary)
+        assert ingest(database, store, place, source=OURS).known == summary.seen
+        database.dispose()
+    assert found["folder"] == found["archive"]
+    assert told[-1] == (5, 5)
+
+
+def test_an_empty_compressed_archive_is_named(
+    database: Database, store: ImageStore, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "set.tgz", "w:gz"):
+        pass
+    with pytest.raises(ConfigError, match="there is no file in it"):
+        ingest(database, store, tmp_path / "set.tgz", source=OURS)
+
+
 def test_images_in_parquet_cells_are_taken_in_by_several_processes(
     database: Database, store: ImageStore, tmp_path: Path
 ) -> None:
@@ -398,7 +465,11 @@ def test_what_may_pass_is_tried_again(
     assert counts(summary) == {"accepted": 1, "duplicates": 1, "known": 1}
 
 
-def test_images_in_memory_go_the_same_way(database: Database, store: ImageStore) -> None:
+@pytest.mark.parametrize("held", [1, BATCH_BYTES])
+def test_images_in_memory_go_the_same_way(
+    database: Database, store: ImageStore, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "BATCH_BYTES", held)
     items = [
         EncodedImage(name="a.jpg", data=jpeg(1), label=REAL, generator=None, group="cat"),
         EncodedImage(name="b.jpg", data=jpeg(2), label=FAKE, generator="sim-x", group="cat"),
@@ -443,7 +514,7 @@ def test_a_long_list_of_refusals_is_cut(
     folder = lay_out(tmp_path / "set", {f"{number}.jpg": b"" for number in range(25)})
     lines = ingest(database, store, folder, source=OURS).text().splitlines()
     assert len(lines) == 23
-    assert lines[-1] == "  and 5 more"
+    assert lines[-1] == "  and 5 more: python -m generation refused --source ours"
 
 
 def test_an_empty_folder_is_named(database: Database, store: ImageStore, tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def reply(content: str | None, **changes: Any) -> TeacherReply:
     return TeacherReply(**{**values, **changes})
 
 
+def test_without_a_told_label_any_verdict_is_kept() -> None:
+    for verdict in Authenticity:
+        answer = reply(json.dumps({**GOOD, "verdict": verdict}))
+        assert parse_draft(answer, taxonomy=TAXONOMY, label=None).verdict is verdict
+
+
 def parse(answer: TeacherReply) -> Reasoning:
     return parse_draft(answer, taxonomy=TAXONOMY, label=Authenticity.FAKE)
 

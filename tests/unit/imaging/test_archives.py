@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
+import os
 import pickle
 import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, DataError
 from core.records import Authenticity
+from imaging import archives, unpacking
 from imaging.archives import ZipMember
+from imaging.decode import Limits
 from imaging.layouts import FoundFile, open_collection
 from tests.unit.imaging.layouts import recognised
 
@@ -27,6 +36,12 @@ FILES = {
     "GenImage/BigGAN/train/nature/2.JPEG": b"photo",
     "GenImage/.DS_Store": b"x",
     "GenImage/README.md": b"words",
+}
+OPENERS: Mapping[str, Callable[..., Any]] = {
+    "gz": partial(gzip.open, mode="wb"),
+    "tgz": partial(gzip.open, mode="wb"),
+    "bz2": partial(bz2.open, mode="wb"),
+    "xz": partial(lzma.open, mode="wb"),
 }
 Writer = Callable[[Path, Mapping[str, bytes]], Path]
 
@@ -51,6 +66,17 @@ def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return path
+
+
+def compress(path: Path, suffix: str) -> Path:
+    """The same archive compressed, beside it; `suffix` says how."""
+    packed = path.with_name(f"packed{suffix}")
+    kind = suffix.lower().rpartition(".")[2]
+    with (
+        pa.CompressedOutputStream(packed, "zstd") if kind == "zst" else OPENERS[kind](packed) as to
+    ):
+        to.write(path.read_bytes())
+    return packed
 
 
 def folder_member(name: str) -> tarfile.TarInfo:
@@ -173,11 +199,69 @@ def test_a_zip_archive_that_ends_early_is_named(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_compressed_tar_archive_says_what_to_do(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "set.tar.gz", "w:gz"):
-        pass
-    with pytest.raises(ConfigError, match=r"set.tar.gz: .*uncompress it"):
-        read(tmp_path / "set.tar.gz")
+@pytest.mark.parametrize("suffix", [".tar.gz", ".TGZ", ".tar.bz2", ".tar.xz", ".tar.zst"])
+def test_a_compressed_tar_archive_is_read_from_end_to_end(tmp_path: Path, suffix: str) -> None:
+    plain = write_tar(tmp_path / "set.tar", FILES)
+    path = compress(plain, suffix)
+    assert recognised(path)[0] == "genimage"
+    found, same = read(path), read(plain)
+    assert [replace(f, content=b"") for f in found] == [replace(f, content=b"") for f in same]
+    assert [f.content for f in found[:2]] == [bytes_of(f) for f in same[:2]]
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"])
+def test_a_compressed_archive_that_ends_early_says_so(tmp_path: Path, suffix: str) -> None:
+    files = {f"{name}.jpg": os.urandom(300_000) for name in "abcdef"}
+    path = compress(write_tar(tmp_path / "set.tar", files), suffix)
+    path.write_bytes(path.read_bytes()[:1_000_000])
+    *good, last = read(path, layout="plain")
+    assert [f.content for f in good] == list(files.values())[: len(good)]
+    assert (last.name, "ends early" in str(last.refusal)) == (path.name, True)
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"])
+def test_a_compressed_archive_that_grows_without_end_is_stopped(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED", 10_000)
+    bomb = {"a.jpg": b"photo", "b.bmp": bytes(20_000_000), "c.jpg": b"photo"}
+    first, last = read(compress(write_tar(tmp_path / "set.tar", bomb), suffix), layout="plain")
+    assert first.content == b"photo"
+    assert "far more than pictures would" in str(last.refusal)
+
+
+def test_a_member_that_is_too_large_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "Limits", lambda: Limits(max_bytes=1000))
+    files = {"a.jpg": bytes(5000), "b.jpg": b"photo"}
+    large, small = read(compress(write_tar(tmp_path / "set.tar", files), ".tgz"), layout="plain")
+    assert (large.content, large.refusal) == (b"", "too large: 5000 bytes, the most is 1000")
+    assert small.content == b"photo"
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_a_header_that_would_fill_the_memory_is_damage(tmp_path: Path, suffix: str) -> None:
+    header = tarfile.TarInfo("long name")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**40
+    plain = tmp_path / "set.tar"
+    plain.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
+    (found,) = read(plain if suffix == ".tar" else compress(plain, suffix), layout="plain")
+    assert "damaged or ends early" in str(found.refusal)
+
+
+def test_a_table_inside_a_compressed_archive_says_what_to_do(tmp_path: Path) -> None:
+    table = {"manifest.csv": b"path,label\na.jpg,real\n", "a.jpg": b"photo"}
+    with pytest.raises(
+        ConfigError, match=r"packed\.tgz: a table inside .*manifest\.csv.*uncompress"
+    ):
+        read(compress(write_tar(tmp_path / "set.tar", table), ".tgz"))
+
+
+def test_an_archive_of_another_kind_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "set.7z").write_bytes(b"7z")
+    with pytest.raises(ConfigError, match=r"set\.7z: .*pack it as \.zip or \.tar"):
+        read(tmp_path / "set.7z")
 
 
 def test_a_picture_with_an_archive_behind_it_is_a_picture(tmp_path: Path) -> None:
@@ -188,12 +272,17 @@ def test_a_picture_with_an_archive_behind_it_is_a_picture(tmp_path: Path) -> Non
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=300), cut=st.integers(0, 700), kind=st.sampled_from(["zip", "tar"]))
+@given(
+    data=st.binary(max_size=300),
+    cut=st.integers(0, 700),
+    kind=st.sampled_from(["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst"]),
+)
 def test_no_damage_ends_an_import_but_by_a_named_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int, kind: str
 ) -> None:
     write = write_zip if kind == "zip" else write_tar
     path = write(tmp_path_factory.mktemp("odd") / "set", {"a.jpg": b"a" * 600, "b/c.jpg": b"b"})
+    path = compress(path, f".{kind}") if "." in kind else path
     whole = path.read_bytes()
     path.write_bytes(whole[:cut] + data + whole[cut + len(data) :])
     try:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from imaging.crew import Crew
+from imaging import crew as crew_module
+from imaging.crew import CHUNK_BYTES, Crew
 from imaging.decode import Limits
 from imaging.intake import Intake, Job, Refusal, take_in
 from imaging.store import ImageStore
@@ -50,9 +51,11 @@ def is_alive(process_id: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.parametrize("held", [1, CHUNK_BYTES])
 def test_results_come_in_order_and_are_those_of_one_process(
-    store: ImageStore, tmp_path: Path
+    store: ImageStore, tmp_path: Path, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(crew_module, "CHUNK_BYTES", held)
     jobs = [*JOBS, Job(b"", "empty.jpg"), Job(str(tmp_path / "missing.jpg"), "missing.jpg")]
     with Crew(store, Limits(), size=3) as crew:
         found = list(crew.take_in(jobs))

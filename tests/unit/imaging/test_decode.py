@@ -7,6 +7,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +205,49 @@ def test_any_damage_gives_a_picture_or_a_data_error(data: st.DataObject) -> None
         assert "\n" not in str(error)
     else:
         assert found.rgb.size == (found.width, found.height)
+
+
+def fate_of(data: bytes, *, least_side: int | None) -> tuple[object, ...]:
+    """All that is said of a file but its pixels."""
+    try:
+        found = open_image(data, least_side=least_side)
+    except DataError as error:
+        return (str(error),)
+    assert found.rgb.mode == "RGB"
+    return found.width, found.height, found.mode, found.bits, found.notes, found.kept
+
+
+@pytest.mark.parametrize("file", CONTENT, ids=lambda file: file.name)
+def test_a_smaller_picture_is_enough_to_tell_what_becomes_of_a_file(file: OddFile) -> None:
+    assert fate_of(file.data, least_side=32) == fate_of(file.data, least_side=None)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from([{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}]),
+    st.integers(0, 30_000),
+    st.binary(max_size=6),
+    st.integers(0, 300),
+)
+def test_damage_is_seen_in_a_smaller_picture_as_in_the_whole_one(
+    options: dict[str, Any], cut: int, damage: bytes, gap: int
+) -> None:
+    whole = encode(picture(1, 320, 240), "JPEG", **options)
+    data = whole[:cut] + damage + whole[cut + gap :]
+    assert fate_of(data, least_side=32) == fate_of(data, least_side=None)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (200, 150)), (6, (150, 200))])
+def test_a_smaller_picture_stands_upright_and_says_its_full_size(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    data = encode(picture(1, 1600, 1200), "JPEG", exif=exif(orientation=orientation))
+    found = open_image(data, least_side=128)
+    assert (found.width, found.height) == (size[0] * 8, size[1] * 8)
+    assert found.rgb.size == size
+
+
+def test_pixels_that_are_stored_anew_are_never_the_smaller_ones() -> None:
+    cmyk = encode(picture(1, 640, 480).convert("CMYK"), "JPEG")
+    found = open_image(cmyk, least_side=128)
+    assert (found.kept, found.rgb.size) == (None, (640, 480))

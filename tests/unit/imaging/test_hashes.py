@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imaging.decode import open_image
-from imaging.hashes import FLAT, perceptual_hash
+from imaging.hashes import FLAT, REDUCED_SIDE, perceptual_hash
 from tests.odd_files import encode, picture
 
 
@@ -37,6 +38,18 @@ def test_the_hash_outlives_compression_and_scaling(quality: int) -> None:
     image = picture(1, 640, 480)
     small = encode(image.resize((320, 240)), "JPEG", quality=quality)
     assert bits_apart(perceptual_hash(image), perceptual_hash(open_image(small).rgb)) <= 4
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("size", [(640, 480), (1024, 1024), (1500, 1001)])
+def test_a_jpeg_opened_small_has_nearly_the_hash_of_all_its_pixels(
+    size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    for seed in range(3):
+        data = encode(picture(seed, *size), "JPEG", quality=90, **options)
+        small, full = open_image(data, least_side=REDUCED_SIDE).rgb, open_image(data).rgb
+        assert min(small.size) < min(full.size)
+        assert bits_apart(perceptual_hash(small), perceptual_hash(full)) <= 2
 
 
 def test_different_pictures_are_far_apart() -> None:

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from imaging.shortcuts import (
     FOLDS,
     LEAST_IMAGES,
     MOST_ROWS,
+    NO_SUBSAMPLING,
     LabelRow,
     MetadataScore,
     TooFew,
@@ -30,6 +32,7 @@ from imaging.shortcuts import (
 from tests.unit.records import make_image
 
 REAL, FAKE = Authenticity.REAL, Authenticity.FAKE
+PNG: dict[str, Any] = {"format": "PNG", "jpeg_quality": None, "subsampling": None}
 SIZES = ((640, 480), (480, 640), (512, 512), (300, 200))
 
 
@@ -51,8 +54,8 @@ def collection(number: int = 200, *, seed: int = 1) -> list[ImageRecord]:
     return images
 
 
-def score_of(images: Sequence[ImageRecord], **options: dict[str, int]) -> MetadataScore:
-    score = measure_metadata(images, **options)  # type: ignore[arg-type]
+def score_of(images: Sequence[ImageRecord], *, with_bytes: bool = False) -> MetadataScore:
+    score = measure_metadata(images, with_bytes=with_bytes)
     assert isinstance(score, MetadataScore), score
     return score
 
@@ -78,6 +81,7 @@ def test_without_a_shortcut_the_auc_is_near_one_half() -> None:
     [
         ({"format": "PNG", "jpeg_quality": None}, "format"),
         ({"jpeg_quality": 99}, "JPEG quality"),
+        ({"subsampling": "4:4:4"}, "chroma subsampling"),
         ({"width": 640, "height": 320}, "aspect"),
     ],
 )
@@ -97,11 +101,18 @@ def test_a_shortcut_in_some_of_the_images_is_found_too() -> None:
     assert 0.6 < score.low < score.auc < score.high < 0.9
 
 
-def test_bytes_per_pixel_are_used_only_where_given() -> None:
-    images = collection()
-    sizes = {i.image_id: i.width * i.height // (4 if i.label is FAKE else 2) for i in images}
+def test_bytes_per_pixel_are_used_only_where_asked_for() -> None:
+    images = [
+        replace(i, size_bytes=i.width * i.height // (4 if i.label is FAKE else 2))
+        for i in collection()
+    ]
     assert "bytes per pixel" not in score_of(images).alone
-    assert score_of(images, bytes_of=sizes).telling == "bytes per pixel"
+    assert score_of(images, with_bytes=True).telling == "bytes per pixel"
+
+
+def test_sizes_of_files_that_are_not_known_are_no_trouble() -> None:
+    unknown = [replace(image, size_bytes=None) for image in collection()]
+    assert score_of(unknown, with_bytes=True).low < 0.6
 
 
 def test_a_property_of_a_group_does_not_pass_for_one_of_the_label() -> None:
@@ -242,8 +253,8 @@ def test_a_perfect_separation_of_few_images_is_not_certain() -> None:
 def test_the_tables_count_labels_by_value() -> None:
     images = [
         make_image("a", label=REAL, format="JPEG", jpeg_quality=95, width=640, height=480),
-        make_image("b", label=FAKE, format="PNG", jpeg_quality=None, width=512, height=512),
-        make_image("c", label=FAKE, format="PNG", jpeg_quality=None, width=512, height=512),
+        make_image("b", label=FAKE, width=512, height=512, **PNG),
+        make_image("c", label=FAKE, width=512, height=512, **PNG),
         make_image("d", label=None, format="WEBP"),
     ]
     tables = {table.title: table.rows for table in label_tables(images)}
@@ -253,13 +264,17 @@ def test_the_tables_count_labels_by_value() -> None:
     )
     assert tables["JPEG quality"][0] == LabelRow(value="91 to 95", real=1, fake=0)
     assert tables["JPEG quality"][1].value == "no JPEG"
+    assert tables["Chroma subsampling"] == (
+        LabelRow(value=NO_SUBSAMPLING, real=0, fake=2),
+        LabelRow(value="4:2:0", real=1, fake=0),
+    )
     assert tables["Size in pixels"][0] == LabelRow(value="512 x 512", real=0, fake=2)
     assert tables["Aspect, width to height"][1].value == "1.33"
 
 
 def test_rare_values_share_one_row_and_nothing_is_lost() -> None:
     images = [make_image(f"{n}", width=100 + n) for n in range(40)]
-    rows = label_tables(images)[2].rows
+    rows = next(t.rows for t in label_tables(images) if t.title == "Size in pixels")
     assert len(rows) == MOST_ROWS + 1
     assert rows[-1].value == f"{40 - MOST_ROWS} other values"
     assert sum(row.fake for row in rows) == 40

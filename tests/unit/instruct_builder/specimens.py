@@ -135,7 +135,7 @@ def make_facts(**changes: Any) -> BuildFacts:
         "builder_digest": "b" * 64,
         "seed": 1,
         "chains_digest": "c" * 64,
-        "arm": "main",
+        "arms": ("main",),
         "min_review": ReviewLevel.DRAFT,
         "simulated": True,
         "statement": "simulated teacher, no expert",

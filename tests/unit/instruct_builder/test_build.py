@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from core.errors import ConfigError
 from core.ids import content_id
 from core.recipe import Recipe
-from core.records import Authenticity, ImageRecord, ReviewLevel, Source, Split
+from core.records import Authenticity, BenchmarkImage, ImageRecord, ReviewLevel, Source, Split
 from core.settings import load_settings
 from core.split import assign_splits
+from db.benchmarks import save_benchmark_hashes
 from db.chains import save_chains
 from db.engine import Database, open_database
 from db.images import save_images, save_source
@@ -114,7 +115,7 @@ def test_a_set_is_built_checked_and_verified(
     manifest = summary.manifest
     assert manifest.chains == manifest.images == 60
     assert set(manifest.checks) == {
-        "splits", "unique", "polarity", "options", "names", "balance", "shortcuts",
+        "splits", "unique", "polarity", "options", "names", "balance", "shortcuts", "overlaps",
     }  # fmt: skip
     assert manifest.statement == "simulated teacher, no expert"
     assert {file.path for file in manifest.files} >= {"README.md", "preview.html", "recipe.json"}
@@ -396,3 +397,112 @@ def test_a_build_with_a_warning_gives_the_same_bytes_anywhere(
     for name in ("a", "b"):
         build(database, recipe(), store, tmp_path / name, min_review=LOW)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+# Overlaps with benchmarks
+
+
+def register(database: Database, images: Sequence[ImageRecord], benchmark: str = "bench") -> None:
+    """List the files of these images as a benchmark's."""
+    listed = [
+        BenchmarkImage(
+            benchmark=benchmark, name=image.image_id, sha256=image.original_sha256, phash=None
+        )
+        for image in images
+    ]
+    with database.write() as session:
+        save_source(session, Source(name=benchmark, licence="unknown", may_train=False))
+        save_benchmark_hashes(session, listed)
+
+
+def of_split(pairs: Sequence[Pair], *wanted: Split) -> list[ImageRecord]:
+    images = [image for _, image in pairs]
+    splits = assign_splits(images, recipe().settings.split.plan())
+    return [image for image in images if splits.get(image.image_id) in wanted]
+
+
+def overlaps_of(summary: BuildSummary) -> dict[str, int | float | str]:
+    return summary.manifest.checks["overlaps"].figures
+
+
+def test_an_image_of_a_benchmark_is_warned_of_in_manifest_and_card(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    register(database, [of_split(pairs, Split.TRAIN)[0], of_split(pairs, Split.VAL)[0]])
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    (warning,) = warnings_of(summary.manifest)
+    assert "(bench: 2 exact" in warning
+    assert overlaps_of(summary)["images_exact"] == 2
+    assert "are in registered benchmarks too" in (out / "README.md").read_text()
+
+
+def test_images_of_the_test_split_may_be_in_a_benchmark(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    register(database, of_split(pairs, Split.TEST))
+    summary = build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert warnings_of(summary.manifest) == []
+    assert overlaps_of(summary)["benchmarks"] == 1
+
+
+def test_a_release_with_images_of_a_benchmark_is_refused_unless_it_is_accepted(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    register(database, of_split(pairs, Split.TRAIN)[:1])
+    with pytest.raises(ConfigError, match="--accept-overlaps"):
+        build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert not (out / "manifest.json").exists()
+    build(database, recipe(), store, out, min_review=LOW, release=True, accept_overlaps=True)
+    with pytest.raises(ConfigError, match="--accept-overlaps"):
+        build(database, recipe(), store, out, min_review=LOW, release=True)
+    assert build(database, recipe(), store, out, min_review=LOW).unchanged
+
+
+def test_a_benchmark_that_is_registered_later_makes_the_set_anew(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    assert warnings_of(build(database, recipe(), store, out, min_review=LOW).manifest) == []
+    register(database, of_split(pairs, Split.TRAIN)[:1])
+    summary = build(database, recipe(), store, out, min_review=LOW)
+    assert not summary.unchanged
+    assert len(warnings_of(summary.manifest)) == 1
+    assert build(database, recipe(), store, out, min_review=LOW).unchanged
+
+
+def test_a_recipe_may_leave_images_of_benchmarks_out(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    images = of_split(pairs, Split.TRAIN)[:3]
+    register(database, images)
+    lenient = with_audit(on_overlap="leave_out")
+    summary = build(database, lenient, store, out, min_review=LOW, release=True)
+    kept = set(ShardSet.open(out).images().column("image_id").to_pylist())
+    assert kept.isdisjoint(image.image_id for image in images)
+    reasons = summary.manifest.left_out
+    assert reasons["in a registered benchmark too"] >= 3
+    assert len(kept) == 60 - reasons["in a registered benchmark too"]
+    assert warnings_of(summary.manifest) == []
+
+
+def test_a_recipe_may_stop_every_build_with_an_overlap_or_none(
+    database: Database, store: ImageStore, out: Path
+) -> None:
+    pairs = make_pairs(60)
+    save(database, pairs)
+    register(database, of_split(pairs, Split.TRAIN)[:1])
+    with pytest.raises(ConfigError, match="in registered benchmarks too"):
+        build(database, with_audit(on_overlap="stop"), store, out, min_review=LOW)
+    ignoring = with_audit(on_overlap="ignore")
+    summary = build(database, ignoring, store, out, min_review=LOW, release=True)
+    assert warnings_of(summary.manifest) == []
+    assert overlaps_of(summary)["images_exact"] == 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.records import TeacherRequest
+from core.records import Picture, TeacherRequest
 
 
 @dataclass
@@ -119,15 +119,19 @@ def draw_jpeg(seed: int = 0, side: int = 128) -> bytes:
     return file.getvalue()
 
 
+def make_picture(data: bytes | None = None, **changes: Any) -> Picture:
+    """A noisy picture, or another, as a request shows it."""
+    values: dict[str, Any] = {"media_type": "image/jpeg", "detail": "high", **changes}
+    return Picture(data=draw_jpeg() if data is None else data, **values)
+
+
 def make_request(**changes: Any) -> TeacherRequest:
     """A request about a noisy picture known to be fake."""
     values: dict[str, Any] = {
         "model": "sturgeon-2",
         "instructions": "Look closely.",
         "question": "Known authenticity: fake\nDescribe the traces.",
-        "image": draw_jpeg(),
-        "image_type": "image/jpeg",
-        "detail": "high",
+        "pictures": (make_picture(),),
         "reply_schema": '{"type":"object"}',
         "temperature": 0.0,
         "max_output_tokens": 500,

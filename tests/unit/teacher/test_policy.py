@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from core.errors import DataError, PermanentError, StateError, TransientError
 from core.records import AttemptOutcome, TeacherReply
 from teacher.client import Teacher
+from teacher.gate import Gate
 from teacher.ledger import MemoryLedger
 from teacher.policy import ask, ask_until_usable, reask_of, wait_after
 from teacher.prices import ImageTokens, Price
@@ -35,6 +36,7 @@ def make_terms(ledger: MemoryLedger, **changes: Any) -> Any:
         "price": PRICE,
         "max_tries": 3,
         "stop": threading.Event(),
+        "gate": Gate(),
         "sleep": waits.append,
     }
     return {**terms, **changes}
@@ -140,7 +142,7 @@ def test_a_stop_prevents_the_next_call(server: ScriptedServer) -> None:
 
 
 def test_a_stop_ends_the_wait_between_tries(server: ScriptedServer) -> None:
-    server.answers = [failure(429, retry_after="50")]
+    server.answers = [failure(429, retry_after="40")]
     stop = threading.Event()
     terms = make_terms(MemoryLedger(), stop=stop)
     del terms["sleep"]

@@ -15,6 +15,7 @@ from teacher.prices import (
     ImageTokens,
     Price,
     PriceTable,
+    batch_price,
     cost,
     price_of,
     require_price,
@@ -97,3 +98,21 @@ def test_an_unknown_key_in_a_table_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "prices.yaml").write_text(OWN_TABLE.replace("cached_input", "cached_imput"))
     with pytest.raises(ConfigError, match="did you mean cached_input"):
         price_of("sturgeon-2", tmp_path)
+
+
+def test_a_request_in_a_batch_costs_half() -> None:
+    price = price_of("gpt-6-astra")
+    assert price is not None
+    usage = Usage(prompt_tokens=10_000, completion_tokens=500)
+    assert cost(usage, batch_price(price)) == pytest.approx(cost(usage, price) / 2)
+
+
+def test_cached_input_is_not_discounted_twice() -> None:
+    price = Price(input=10, cached_input=1, output=20, batch=0.5)
+    usage = Usage(prompt_tokens=1_000_000, cached_tokens=1_000_000)
+    assert cost(usage, batch_price(price)) == 5.0
+
+
+def test_without_a_known_discount_a_batch_costs_as_much_as_single_calls() -> None:
+    price = Price(input=10, cached_input=10, output=20)
+    assert batch_price(price) == price

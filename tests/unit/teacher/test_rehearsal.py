@@ -28,13 +28,14 @@ from core.records import AttemptOutcome, TeacherReply, TeacherRequest
 from teacher.client import Teacher
 from teacher.failures import FailedCall
 from teacher.faults import Fault, Faults
+from teacher.gate import Gate
 from teacher.ledger import MemoryLedger
 from teacher.loopback import serve
 from teacher.policy import ask, ask_until_usable
 from teacher.prices import FREE
 from teacher.rehearsal import Rehearsal, load_rehearsal, main, start_rehearsal
 from teacher.request import payload_of, request_hash, schema_text
-from tests.unit.teacher.scripted import draw_jpeg, make_request
+from tests.unit.teacher.scripted import draw_jpeg, make_picture, make_request
 
 FINDING = {
     "category": {"type": "string"},
@@ -77,8 +78,12 @@ LATTICE = encode(with_lattice(photograph()))
 def about(image: bytes, told: str | None = "fake", **changes: Any) -> TeacherRequest:
     line = f"Known authenticity: {told}\n" if told else ""
     question = f"# Human supervision\n{line}Describe the traces."
-    values = {"image_type": "image/png", "reply_schema": schema_text(SCHEMA), **changes}
-    return make_request(image=image, question=question, max_output_tokens=1200, **values)
+    values = {
+        "pictures": (make_picture(image, media_type="image/png"),),
+        "reply_schema": schema_text(SCHEMA),
+        "max_output_tokens": 1200,
+    }
+    return make_request(question=question, **{**values, **changes})
 
 
 def read(reply: TeacherReply) -> dict[str, Any]:
@@ -174,9 +179,20 @@ def test_an_image_that_cannot_be_used_is_refused(teacher: Teacher, image: bytes)
         teacher.send(about(image))
 
 
+def test_it_measures_the_whole_image_and_counts_every_picture(teacher: Teacher) -> None:
+    shown = make_picture(GREY_CARD, caption="Demonstration 1", is_exemplar=True)
+    whole = make_picture(LATTICE, caption="The whole image")
+    crop = make_picture(PHOTOGRAPH, caption="A part of it")
+    alone = teacher.send(about(LATTICE))
+    among = teacher.send(about(LATTICE, pictures=(shown, whole, crop)))
+    assert among.content == alone.content
+    assert among.usage.image_tokens == 3 * alone.usage.image_tokens
+    assert among.usage.prompt_tokens > alone.usage.prompt_tokens + 2 * alone.usage.image_tokens
+
+
 def test_a_request_without_an_image_is_refused(teacher: Teacher) -> None:
     with pytest.raises(DataError, match="400"):
-        teacher.send(replace(about(PHOTOGRAPH), image=None))
+        teacher.send(about(PHOTOGRAPH, pictures=()))
 
 
 @pytest.mark.parametrize("schema", ['{"type":"object"}', '{"properties":{"verdict":{}}}'])
@@ -208,7 +224,7 @@ def test_a_wrong_path_or_size_is_refused(teacher: Teacher) -> None:
 
 
 def test_many_calls_at_once_get_their_own_answers(teacher: Teacher) -> None:
-    requests = [about(draw_jpeg(n), "fake", image_type="image/jpeg") for n in range(24)]
+    requests = [about(draw_jpeg(n), "fake") for n in range(24)]
     alone = [teacher.send(request).raw for request in requests]
     with ThreadPoolExecutor(16) as pool:
         together = [reply.raw for reply in pool.map(teacher.send, requests)]
@@ -281,7 +297,7 @@ def test_drafting_gets_through_a_bad_day_and_pays_once(
         rate_429=0.2, retry_after=0.01, rate_500=0.1, rate_refusal=0.1, rate_junk=0.1, seed=3
     )
     ledger = MemoryLedger()
-    requests = [about(draw_jpeg(n), "fake", image_type="image/jpeg") for n in range(20)]
+    requests = [about(draw_jpeg(n), "fake") for n in range(20)]
 
     def parse(reply: TeacherReply) -> dict[str, Any]:
         try:
@@ -301,6 +317,7 @@ def test_drafting_gets_through_a_bad_day_and_pays_once(
             price=FREE,
             max_tries=8,
             stop=threading.Event(),
+            gate=Gate(),
             sleep=lambda _: None,
         )
         return answer
@@ -445,6 +462,7 @@ def test_a_stored_reply_needs_no_server(teacher: Teacher) -> None:
         "image_id": "img",
         "arm": "main",
         "price": FREE,
+        "gate": Gate(),
         "max_tries": 1,
         "stop": threading.Event(),
     }

@@ -1,0 +1,168 @@
+"""Drafting in batches: send what is due, come back for the replies, as often as it takes.
+
+Everything lies in the database, so each run goes on where the last one ended, in whatever way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from core.errors import PermanentError, StateError, TransientError
+from core.records import Batch, BatchState
+from db.batches import (
+    batch_workers,
+    images_in_batches,
+    leave_batches,
+    move_batch,
+    take_batch,
+    unfinished_batches,
+)
+from generation.batch_desk import HOLD_SECONDS, BatchDesk, Standing, poll_seconds
+from generation.batch_results import Ingest, set_aside_refused
+from generation.batch_sending import Sending, create, give_up, note
+from generation.janitor import tidy
+from generation.liveness import is_dead
+from teacher.batch import RemoteBatch
+from teacher.failures import FailedCall, Refused
+
+Report = Callable[[int, int], None]
+"""lines answered, lines sent: of the batches of this run"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRun:
+    """What one run of `draft --batch` came to."""
+
+    sent: int
+    """batches"""
+    drafted: int
+    waiting: int
+    """images in batches that have not ended"""
+
+
+def run_batches(desk: BatchDesk, *, wait: bool, report: Report = lambda *_: None) -> BatchRun:
+    """Move every batch on, read what is stored, send what is due; with `wait` until all is done.
+
+    Raises PermanentError when the ceiling keeps images out and no batch is left that may cost less
+    than was set aside for it, and TransientError when a teacher failed (with `wait`: again and
+    again).
+    """
+    sent = drafted = troubles = 0
+    while True:
+        trouble = advance_all(desk)
+        if not wait:
+            _tell_standings(desk)
+        sending = Sending(desk=desk)
+        try:
+            sending.run()
+        except TransientError as error:
+            trouble = error
+        sent, drafted = sent + len(sending.sent), drafted + sending.drafted
+        waiting = _count_waiting(desk)
+        seen = desk.seen.values()
+        report(sum(one.answered for one in seen), sum(one.lines for one in seen))
+        troubles = troubles + 1 if trouble else 0
+        if trouble and (not wait or troubles > desk.recipe.settings.drafting.max_tries):
+            raise trouble
+        if sending.refusal is not None and not (wait and waiting):
+            raise sending.refusal
+        if not trouble and not (wait and waiting):
+            return BatchRun(sent=sent, drafted=drafted, waiting=waiting)
+        time.sleep(poll_seconds(desk.recipe))
+
+
+def advance_all(desk: BatchDesk) -> TransientError | None:
+    """Move every batch on as far as it goes now; returns the last failure that may pass."""
+    tidy(desk.database, desk.campaign_id)
+    with desk.database.write() as session:
+        for name in filter(is_dead, batch_workers(session, desk.campaign_id)):
+            leave_batches(session, name)
+        batches = unfinished_batches(session, desk.campaign_id)
+    trouble: TransientError | None = None
+    for batch in batches:
+        try:
+            advance(desk, batch)
+        except StateError as error:
+            desk.tell(str(error))
+        except TransientError as error:
+            desk.tell(f"{batch.batch_id}: {error}")
+            trouble = error
+    return trouble
+
+
+def advance(desk: BatchDesk, batch: Batch) -> None:
+    """Move one batch on, unless another process does."""
+    with desk.database.write() as session:
+        taken = take_batch(
+            session,
+            batch.batch_id,
+            worker=desk.worker,
+            seconds=HOLD_SECONDS,
+            now=datetime.now(UTC),
+        )
+    if taken is None:
+        if batch.batch_id not in desk.seen:
+            desk.tell(f"{batch.batch_id}: another process is at work on it")
+        desk.seen[batch.batch_id] = Standing(batch.state, 0, batch.num_lines)
+        return
+    if taken.ingested_at is None:
+        taken = _await(desk, taken)
+    if taken.ingested_at is not None and taken.deleted_at is None:
+        _clean_up(desk, taken)
+
+
+def _await(desk: BatchDesk, batch: Batch) -> Batch:
+    if batch.state is BatchState.PREPARING:
+        return give_up(desk, batch, "nothing of it was sent")
+    if batch.state is BatchState.UPLOADED:
+        batch = create(desk, batch, is_resumed=True)
+    remote = _poll(desk, batch)
+    batch = note(desk, batch, remote)
+    answered = batch.num_lines if batch.state.is_ended else remote.num_done
+    desk.seen[batch.batch_id] = Standing(batch.state, answered, batch.num_lines)
+    if batch.state is BatchState.FAILED:
+        return set_aside_refused(desk, batch, remote)
+    if batch.state.is_ended:
+        return Ingest(desk=desk, batch=batch).run()
+    return batch
+
+
+def _poll(desk: BatchDesk, batch: Batch) -> RemoteBatch:
+    assert batch.remote_id is not None
+    try:
+        return desk.seat_of(batch).teacher.batch(batch.remote_id)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        raise PermanentError(
+            f"{batch.batch_id}: the teacher does not know {batch.remote_id}: is OPENAI_API_KEY "
+            "that of the account which submitted it? Nothing is sent again before it is found"
+        ) from None
+
+
+def _clean_up(desk: BatchDesk, batch: Batch) -> None:
+    """Delete the teacher's copies: they hold the images and everything said about them."""
+    teacher = desk.seat_of(batch).teacher
+    for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
+        try:
+            teacher.delete_file(file_id)
+        except FailedCall as error:
+            if isinstance(error, TransientError):
+                raise
+            desk.tell(f"{batch.batch_id}: {file_id} stays with the teacher: {error}")
+    with desk.database.write() as session:
+        move_batch(session, batch, worker=desk.worker, deleted_at=datetime.now(UTC))
+
+
+def _tell_standings(desk: BatchDesk) -> None:
+    for batch_id, (state, answered, lines) in desk.seen.items():
+        if not state.is_ended:
+            desk.tell(f"{batch_id}: {state}, {answered} of {lines} answered")
+
+
+def _count_waiting(desk: BatchDesk) -> int:
+    with desk.database.read() as session:
+        return images_in_batches(session, desk.campaign_id)
