@@ -70,11 +70,11 @@ bench: ## measure the main job, drafting beside its peers, and how well the smal
 
 test: ## the tests; what this machine cannot run is skipped with the reason (JOBS=2)
 	@$(SETUP) train dev
-	@$(RUN) -m pytest tests -n $(JOBS) -m "not full"
+	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal -m "not full"
 
 test-all: ## all tests, those at full size too
 	@$(SETUP) train dev
-	@$(RUN) -m pytest tests -n $(JOBS)
+	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal
 
 check: ## style, types and the directions of imports
 	@$(SETUP) train dev

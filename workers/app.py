@@ -65,7 +65,10 @@ def in_process_worker(app: Celery, queues: Sequence[str]) -> Iterator[None]:
         loglevel="CRITICAL",
         shutdown_timeout=60,
     ):
-        yield
+        try:
+            yield
+        finally:
+            app.control.shutdown()  # a message ends its wait for messages, which takes seconds
 
 
 app = make_app(load_settings())

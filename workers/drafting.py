@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from kombu.exceptions import OperationalError
 
 from core.errors import ConfigError, PermanentError
 from core.recipe import REHEARSAL, Recipe
@@ -18,9 +21,16 @@ from generation.tasks import call_listeners, enqueue, queue_of, teachers_of
 from teacher.rehearsal import start_rehearsal
 from workers.app import in_process_worker, make_app
 
+log = logging.getLogger("fakescope.workers")
+
 POLL_SECONDS = 0.2
+POLL_PAUSE = 20
+"""times as long as a look takes: millions of images are not counted all the time"""
 SILENCE_SECONDS = 20.0
 """without progress for so long, ask whether any worker lives"""
+PING_SECONDS = 3.0
+PINGS = 2
+"""a worker on a busy machine may answer late"""
 
 Report = Callable[[Progress], None]
 
@@ -96,11 +106,14 @@ def _wait(
         call_listeners(teacher)
         enqueue(assignment, teacher)
     seen, changed = progress(desk.database, campaign), time.monotonic()
+    look_seconds = 0.0
     while seen.done < seen.total:
         report(seen)
-        time.sleep(POLL_SECONDS)
+        time.sleep(max(POLL_SECONDS, POLL_PAUSE * look_seconds))
+        started = time.monotonic()
         _raise_if_stopped(desk)
         now = progress(desk.database, campaign)
+        look_seconds = time.monotonic() - started
         if now != seen:
             seen, changed = now, time.monotonic()
         elif time.monotonic() - changed > SILENCE_SECONDS:
@@ -121,7 +134,21 @@ def _raise_if_stopped(desk: Desk) -> None:
 
 
 def _check_workers(settings: Settings) -> None:
-    if settings.celery_broker_url is not None and not make_app(settings).control.ping(timeout=2):
+    """ConfigError when no worker answers. A broker that is away may come back: it loses nothing."""
+    if settings.celery_broker_url is None:
+        return
+    app = make_app(settings)
+    with app.connection_for_write() as connection:  # a pooled one may have died with the broker
+        is_away = (*connection.connection_errors, *connection.channel_errors, OperationalError)
+        try:
+            pings = (
+                app.control.ping(timeout=PING_SECONDS, connection=connection) for _ in range(PINGS)
+            )
+            is_answered = any(pings)
+        except is_away:
+            log.warning("the broker on CELERY_BROKER_URL does not answer; waiting for it")
+            return
+    if not is_answered:
         raise ConfigError(
             "no worker answers on CELERY_BROKER_URL: start one with `make worker`, or unset "
             "CELERY_BROKER_URL to draft inside this command"

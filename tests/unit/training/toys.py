@@ -160,7 +160,7 @@ def make_facts(**changes: Any) -> BuildFacts:
         "builder_digest": "0",
         "seed": 1,
         "chains_digest": "0",
-        "arm": "main",
+        "arms": ("main",),
         "min_review": ReviewLevel.DRAFT,
         "simulated": True,
         "statement": "simulated teacher, no expert",
