@@ -281,8 +281,26 @@ class Balance:
         return []
 
 
-class Shortcuts:
+class _OfImages:
     """Looks at images, not at rows; warns, never fails: what to do about it is not its business."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def see(self, rows: Sequence[Row]) -> None:
+        """Rows tell nothing of the files of their images."""
+
+    def figures(self) -> Figures:
+        """What was measured; `warning` where it is not as it should be."""
+        return self._figures
+
+    def failures(self) -> list[str]:
+        """None: whether it stops a build depends on what the build is for."""
+        return []
+
+
+class Shortcuts(_OfImages):
+    """The AUC of metadata alone with its interval, or why there is none."""
 
     name = "shortcuts"
     says = (
@@ -290,43 +308,15 @@ class Shortcuts:
         "classifier was not trained on"
     )
 
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Rows tell nothing of the files of their images."""
-
-    def figures(self) -> Figures:
-        """The AUC with its interval, or why there is none; `warning` when it is too high."""
-        return self._figures
-
-    def failures(self) -> list[str]:
-        """None: whether a shortcut stops a build depends on what the build is for."""
-        return []
-
-
-class Overlaps:
-    """Looks at images, not at rows; warns, never fails: a set may be meant for other benchmarks."""
+class Overlaps(_OfImages):
+    """Images that are in a registered benchmark too, by closeness."""
 
     name = "overlaps"
     says = (
         "how many images of train and val are in a registered benchmark too, as they are, nearly "
         "so, or by another image of their group"
     )
-
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
-
-    def see(self, rows: Sequence[Row]) -> None:
-        """Rows tell nothing of the files of their images."""
-
-    def figures(self) -> Figures:
-        """Images by closeness; `warning` when there are any."""
-        return self._figures
-
-    def failures(self) -> list[str]:
-        """None: whether an overlap stops a build depends on what the build is for."""
-        return []
 
 
 class NoNames:
