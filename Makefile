@@ -62,9 +62,11 @@ up: ## start PostgreSQL, Redis and RabbitMQ in containers, for this machine alon
 down: ## stop the servers of `make up`; their data stays
 	@$(COMPOSE) down
 
-bench: ## measure the main job, drafting beside its peers, and how well the small model learns the demo (an hour)
+bench: ## measure the main job, ingest and drafting beside their peers, and how well the small model learns (an hour)
 	@$(SETUP) train dev
 	@$(RUN) -m benchmarks.main_job
+	@$(RUN) -m benchmarks.ingest
+	@$(RUN) -m benchmarks.neighbours
 	@$(RUN) -m benchmarks.drafting
 	@$(RUN) -m benchmarks.demo_learning
 
