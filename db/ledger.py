@@ -285,27 +285,6 @@ def end_attempts(session: Session, ends: Sequence[End]) -> list[StateError | Non
     return results
 
 
-def keep_reply(
-    session: Session, attempt_id: str, reply: TeacherReply, cost_usd: float
-) -> TeacherReply:
-    """Within a transaction of the caller's: what `DatabaseLedger.store_reply` does."""
-    end = End.with_reply(attempt_id, reply, cost_usd)
-    _end_attempt(session, end)
-    assert end.reply is not None
-    return end.reply
-
-
-def keep_failure(session: Session, attempt_id: str, outcome: AttemptOutcome, reason: str) -> None:
-    """Within a transaction of the caller's: what `DatabaseLedger.fail_attempt` does."""
-    _end_attempt(session, End.with_failure(attempt_id, outcome, reason))
-
-
-def _end_attempt(session: Session, end: End) -> None:
-    (refusal,) = end_attempts(session, [end])
-    if refusal is not None:
-        raise refusal
-
-
 def _settling(end: End) -> dict[str, Any]:
     usage = None if end.reply is None else end.reply.usage
     return {

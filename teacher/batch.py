@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import openai
 
 ENDPOINT = "/v1/chat/completions"
-MOST_LINES = 50_000
 MOST_BYTES = 200_000_000
 OUR_ID = "fakescope_batch"
 """key of the metadata by which a batch is found again"""
