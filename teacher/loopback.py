@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,9 @@ from teacher.request import request_hash, request_of, worst_case_tokens
 HOST = "127.0.0.1"
 MOST_BYTES = 64 * 2**20
 """of a request that is no upload"""
+READ_BYTES = 2**16
+LINGER_SECONDS = 2
+"""for a client that is still sending what was refused"""
 ENVELOPE = 2**16
 """bytes that an upload may be longer than its file"""
 BATCHES_PER_PAGE = 20
@@ -161,8 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         most = batches.limits.bytes + ENVELOPE if path == "/v1/files" else MOST_BYTES
         length = self.headers.get("content-length", "")
         if not length.isdecimal() or int(length) > most:
-            self.close_connection = True
-            self._send(refuse(413, f"a request needs a content-length of at most {most}"))
+            self._turn_away(refuse(413, f"a request needs a content-length of at most {most}"))
             return
         if path == "/v1/files":
             kind = self.headers.get("content-type", "")
@@ -197,6 +200,21 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(response)
 
+    def _turn_away(self, response: Response) -> None:
+        """Answer a request whose body is not wanted, and linger until the client has read that.
+
+        Closing over unread bytes resets the connection, which can take the answer with it.
+        """
+        self.close_connection = True
+        self._send(response)
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(LINGER_SECONDS)
+        with suppress(OSError):
+            left = MOST_BYTES
+            while left > 0 and (read := self.rfile.read1(READ_BYTES)):
+                left -= len(read)
+
     def _send(self, response: Response | Download) -> None:
         if isinstance(response, Download):
             self._send_file(response.path)
@@ -216,6 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(length))
+        if self.close_connection:
+            self.send_header("connection", "close")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
