@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,8 +15,8 @@ from core.records import (
     Reasoning,
     ReasoningChain,
     ReviewLevel,
-    TraceFinding,
 )
+from core.sentences import as_sentences
 
 
 def build_chain(
@@ -32,17 +31,16 @@ def build_chain(
 
     `corrections` are the newest versions, one per expert, oldest expert first. The adjudicator's
     word counts most, then the first expert's, then the draft's. A finding that speaks against the
-    known label never enters a chain; it is counted in `contradictions`. Nor does the conclusion of
-    a wrong verdict. Raises ValueError for an unlabelled image: those are never drafted.
+    known label never enters a chain; it is counted in `contradictions`. Nor does one without a word
+    of evidence, or the conclusion of a wrong verdict. Raises ValueError for an unlabelled image:
+    those are never drafted.
     """
     if image.label is None:
         raise ValueError(f"image {image.image_id} has no label and cannot have a chain")
     reasoning = _ruling(draft, corrections)
-    kept = tuple(
-        replace(finding, evidence=as_sentences(finding.evidence))
-        for finding in reasoning.findings
-        if finding.points_to is image.label
-    )
+    supporting = [finding for finding in reasoning.findings if finding.points_to is image.label]
+    worded = (replace(finding, evidence=as_sentences(finding.evidence)) for finding in supporting)
+    kept = tuple(finding for finding in worded if finding.evidence)
     clean = Reasoning(
         verdict=image.label,
         findings=kept,
@@ -61,7 +59,7 @@ def build_chain(
         correction_ids=correction_ids,
         reasoning=clean,
         review_level=level,
-        contradictions=len(reasoning.findings) - len(kept),
+        contradictions=len(reasoning.findings) - len(supporting),
     )
 
 
@@ -78,14 +76,6 @@ def review_level(
     return ReviewLevel.EXPERT
 
 
-def as_sentences(text: str) -> str:
-    """One line of text that starts with a capital letter and ends with a full stop."""
-    line = re.sub(r"\s+", " ", text).strip()
-    if line and line[-1] not in ".!?":
-        line = line.rstrip(",;:") + "."
-    return line[:1].upper() + line[1:]
-
-
 def _ruling(draft: Draft, corrections: Sequence[Correction]) -> Reasoning:
     adjudicated = [correction for correction in corrections if correction.is_adjudication]
     for correction in (*adjudicated[-1:], *corrections):
@@ -95,11 +85,11 @@ def _ruling(draft: Draft, corrections: Sequence[Correction]) -> Reasoning:
 
 def _agree(corrections: Sequence[Correction], overlap: float) -> bool:
     verdicts: set[Authenticity] = {c.reasoning.verdict for c in corrections}
-    categories = [_categories(correction.reasoning.supporting()) for correction in corrections]
-    union = set.union(*categories)
-    shared = set.intersection(*categories)
-    return len(verdicts) == 1 and (not union or len(shared) / len(union) >= overlap)
+    categories = [correction.categories() for correction in corrections]
+    return len(verdicts) == 1 and jaccard_index(categories) >= overlap
 
 
-def _categories(findings: Sequence[TraceFinding]) -> set[str]:
-    return {finding.category for finding in findings}
+def jaccard_index(sets: Sequence[frozenset[str]]) -> float:
+    """What all have in common, as a share of what any has; 1 where all are empty."""
+    union = frozenset.union(*sets)
+    return len(frozenset.intersection(*sets)) / len(union) if union else 1.0

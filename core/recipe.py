@@ -23,6 +23,7 @@ from core.errors import ConfigError
 from core.ids import canonical_json, sha256_bytes, sha256_text
 from core.limits import Limits
 from core.records import Authenticity, Exemplar, ReviewLevel
+from core.servers import server_of
 from core.settings import Settings
 from core.split import SplitPlan
 from core.taxonomy import Taxonomy
@@ -32,6 +33,9 @@ DEFAULT_RECIPE = RECIPES / "fakescope"
 REHEARSAL = "rehearsal"
 """the teacher that measures pixels on localhost; no vision-language model"""
 EXEMPLARS_FILE = "exemplars.yaml"
+MERGED_FILE = "exemplars-merged.yaml"
+"""further exemplars, as `python -m annotation exemplars --write` leaves them"""
+GOLD_FILE = "gold.yaml"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """ten times as fast where PyYAML was built with libyaml, as its wheels are"""
 
@@ -115,6 +119,8 @@ class Drafting(Strict):
     """the arms whose drafts become chains: one, or some that share the images"""
     seed: int = 1
     """decides shares and samples"""
+    blind: bool = False
+    """draft only images on which blind experts have settled; what they chose steers the teacher"""
     guidance: Literal["none", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "none"
     """trace categories that steer the teacher where no expert has chosen any"""
     demonstrations: Demonstrations = Demonstrations()
@@ -139,6 +145,54 @@ class Drafting(Strict):
         return arms
 
 
+class Gold(Strict):
+    """Images with known right answers among those that experts see."""
+
+    share: float = Field(0.0, ge=0, le=0.5)
+    """of the tasks of each kind, as far as there are gold images"""
+    seed: int = 1
+    """decides which gold images come first"""
+
+
+class Blind(Strict):
+    """How images are labelled by experts who see nothing but the picture (`drafting.blind`)."""
+
+    misses: int = Field(3, ge=1)
+    """wrong verdicts after which an image is set aside as hard"""
+    seed: int = 1
+    """decides who labels what, and in which order"""
+
+
+class ExemplarSlots(Strict):
+    """How many images experts describe for the exemplar set."""
+
+    fake: int = Field(50, ge=0)
+    real: int = Field(50, ge=0)
+    seed: int = 1
+    """decides between images that would serve equally well"""
+
+    def of(self, label: Authenticity) -> int:
+        return self.fake if label is Authenticity.FAKE else self.real
+
+
+class PreferenceStudy(Strict):
+    """Which of two arms writes what experts prefer."""
+
+    arms: tuple[str, str]
+    images: int = Field(100, ge=1)
+    experts: int = Field(6, ge=1)
+    """who judge each image"""
+    seed: int = 1
+    """decides which images, and which text stands first"""
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_differ(cls, arms: tuple[str, str]) -> tuple[str, str]:
+        if arms[0] == arms[1]:
+            raise ValueError(f"{arms[0]} cannot be compared with itself")
+        return arms
+
+
 class Review(Strict):
     """How much checking a build asks for, and what `agreed` means."""
 
@@ -146,6 +200,12 @@ class Review(Strict):
     agreed_corrections: int = Field(2, ge=2)
     agreed_overlap: float = Field(0.5, ge=0, le=1)
     """least Jaccard index of the accepted categories"""
+    gold: Gold = Gold()
+    blind: Blind = Blind()
+    exemplars: ExemplarSlots | None = None
+    """without it no exemplars are made"""
+    preference: PreferenceStudy | None = None
+    """without it nobody is asked for preferences"""
 
 
 class Audit(Strict):
@@ -199,13 +259,64 @@ class SplitSettings(Strict):
         return SplitPlan(**self.model_dump())
 
 
+class General(Strict):
+    """A general instruction set that is mixed in, for training only."""
+
+    name: str = Field("general", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    """as which source it stands in the rows"""
+    file: Path
+    """conversations in LLaVA's JSON, a list or one per line; relative to the recipe's folder"""
+    images: Path
+    """the folder in which they name their images; relative to the recipe's folder"""
+    licence: str = "unknown"
+    """of conversations and images, the stricter of the two"""
+    terms: str = ""
+    share: float = Field(gt=0, lt=1)
+    """of the instructions to train on"""
+    order: Literal["mix", "after"] = "mix"
+    """`mix`: among the others, evenly; `after`: the others come after all of them"""
+
+
 class Build(Strict):
     """Size and mix of FakeInstruct."""
 
     seed: int
     rows_per_shard: int = Field(50_000, ge=100)
-    rows_per_chain: dict[str, int]
-    """at most so many instructions of each family from one chain"""
+    rows_per_chain: dict[str, Annotated[int, Field(ge=0)]]
+    """at most so many instructions of each family from one chain, where no `rows` are asked for"""
+    rows: int | None = Field(None, ge=1)
+    """instructions in all; chains are asked again in other words until there are so many"""
+    shares: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """of the families among those `rows`; without them they share as `rows_per_chain` says"""
+    general: General | None = None
+    """added to what is counted above"""
+
+
+class TeacherTerms(Strict):
+    """Under which terms the words of a teacher may be used; nothing here is ever guessed."""
+
+    licence: str = "unknown"
+    """SPDX identifier or a short phrase"""
+    terms: str = ""
+    """what its maker asks beyond it, such as that no competing model is trained on its words"""
+    may_train: bool = True
+
+
+class CheckSettings(Strict):
+    """How many rows are read before a set is published, and which figures stop it."""
+
+    sample_rows: int = Field(200_000, ge=1)
+    """whole images with about so many rows, for the checks that read rows"""
+    text_only_auc: float = Field(0.55, ge=0.5, le=1)
+    """of a classifier without an image; the lower end of its 95 % interval may not be above"""
+    verdict_before: float = Field(0.0, ge=0, le=1)
+    """greatest share of dialogues that ask for a verdict which an earlier turn has stated"""
+    near_rows: float = Field(0.05, ge=0, le=1)
+    """greatest share of rows that nearly repeat another about their image"""
+    alike_images: float = Field(0.5, ge=0, le=1)
+    """greatest share of images whose longest answer is nearly that of another image"""
+    pattern_share: float = Field(0.1, ge=0, le=1)
+    """greatest share of one question pattern among the rows"""
 
 
 class Demo(Strict):
@@ -231,7 +342,10 @@ class RecipeFile(Strict):
     normalise: Normalise = Normalise()
     split: SplitSettings
     build: Build
+    checks: CheckSettings = CheckSettings()
     demo: Demo
+    teachers: dict[str, TeacherTerms] = {}
+    """by the name that chains carry: `rehearsal`, or the model's"""
 
 
 class ExemplarEntry(Strict):
@@ -260,8 +374,8 @@ class ExemplarEntry(Strict):
         )
 
 
-class ExemplarFile(Strict):
-    """`exemplars.yaml`: none, or some of either kind."""
+class ExemplarList(Strict):
+    """One file of exemplars."""
 
     exemplars: tuple[ExemplarEntry, ...]
 
@@ -274,6 +388,10 @@ class ExemplarFile(Strict):
             raise ValueError(f"exemplar ids must differ: {', '.join(twice)}")
         return exemplars
 
+
+class ExemplarSet(ExemplarList):
+    """All exemplars of a recipe: none, or some of either label."""
+
     @field_validator("exemplars")
     @classmethod
     def _both_labels_occur(cls, exemplars: tuple[ExemplarEntry, ...]) -> tuple[ExemplarEntry, ...]:
@@ -281,6 +399,29 @@ class ExemplarFile(Strict):
         if exemplars and missing:
             raise ValueError(f"needs at least one {missing.pop()} exemplar beside the others")
         return exemplars
+
+
+class GoldEntry(Strict):
+    """One image of `gold.yaml`; that it is real or fake its label says."""
+
+    image: str = Field(pattern=r"^img-[0-9a-f]{20}$")
+    categories: tuple[str, ...]
+    """of the traces that speak for its label"""
+
+
+class GoldFile(Strict):
+    """`gold.yaml`: images whose right answer somebody knows."""
+
+    gold: tuple[GoldEntry, ...]
+
+    @field_validator("gold")
+    @classmethod
+    def _images_differ(cls, gold: tuple[GoldEntry, ...]) -> tuple[GoldEntry, ...]:
+        images = [entry.image for entry in gold]
+        twice = sorted({name for name in images if images.count(name) > 1})
+        if twice:
+            raise ValueError(f"gold images must differ: {', '.join(twice)}")
+        return gold
 
 
 class Recipe(Strict):
@@ -303,6 +444,8 @@ class Recipe(Strict):
     """what demonstrations are chosen from"""
     exemplar_pictures: Mapping[str, bytes] = {}
     """files by exemplar id; empty unless the recipe sends them"""
+    gold: tuple[GoldEntry, ...] = ()
+    """images with known right answers, beside those that an adjudicator has settled"""
 
     @property
     def name(self) -> str:
@@ -332,8 +475,8 @@ def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
     """Read a recipe folder; an unknown key is a ConfigError that suggests the right one."""
     if not (folder / "recipe.yaml").is_file():
         raise ConfigError(f"{folder} is no recipe: it has no recipe.yaml")
-    settings = read_model(folder / "recipe.yaml", RecipeFile)
-    exemplars = _read_exemplars(folder / EXEMPLARS_FILE)
+    settings = _place_general(read_model(folder / "recipe.yaml", RecipeFile), folder)
+    exemplars = _read_exemplars(folder)
     pictures = _read_exemplar_pictures(folder, exemplars, settings.drafting.demonstrations)
     recipe = Recipe(
         folder=folder,
@@ -348,9 +491,19 @@ def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
         rehearsal=read_yaml(folder / "rehearsal.yaml"),
         exemplars=tuple(entry.record() for entry in exemplars),
         exemplar_pictures=pictures,
+        gold=_read_gold(folder / GOLD_FILE),
     )
     _check_references(recipe)
     return recipe
+
+
+def _place_general(settings: RecipeFile, folder: Path) -> RecipeFile:
+    """The paths of a general set as seen from here, not from the recipe's folder."""
+    if (general := settings.build.general) is None:
+        return settings
+    paths = {"file": folder / general.file, "images": folder / general.images}
+    build = settings.build.model_copy(update={"general": general.model_copy(update=paths)})
+    return settings.model_copy(update={"build": build})
 
 
 def configured_recipe(folder: Path, settings: Settings) -> Recipe:
@@ -403,15 +556,25 @@ def _drafting_digest(folder: Path, drafting: Drafting, pictures: Mapping[str, by
         include={"arms", "seed", "guidance", "demonstrations"},
         exclude={"arms": {"__all__": {"limits", "timeout_s"}}},
     )
+    if drafting.blind:  # campaigns without blind experts keep the digest that they had before
+        settings["blind"] = True
     sent = {name: sha256_bytes(data) for name, data in pictures.items()}
     return sha256_text(
         canonical_json([settings, sent])
-        + _digest(folder, "prompts", "taxonomy.yaml", "rehearsal.yaml", EXEMPLARS_FILE)
+        + _digest(folder, "prompts", "taxonomy.yaml", "rehearsal.yaml", EXEMPLARS_FILE, MERGED_FILE)
     )
 
 
-def _read_exemplars(path: Path) -> tuple[ExemplarEntry, ...]:
-    return read_model(path, ExemplarFile).exemplars if path.is_file() else ()
+def _read_exemplars(folder: Path) -> tuple[ExemplarEntry, ...]:
+    paths = [path for name in (EXEMPLARS_FILE, MERGED_FILE) if (path := folder / name).is_file()]
+    files = [read_model(path, ExemplarList).exemplars for path in paths]
+    together = {"exemplars": tuple(entry for entries in files for entry in entries)}
+    where = " and ".join(map(str, paths))
+    return parse_model(together, ExemplarSet, where=where).exemplars
+
+
+def _read_gold(path: Path) -> tuple[GoldEntry, ...]:
+    return read_model(path, GoldFile).gold if path.is_file() else ()
 
 
 def _read_exemplar_pictures(
@@ -445,13 +608,18 @@ def _check_references(recipe: Recipe) -> None:
     for exemplar in recipe.exemplars:
         where = f"{EXEMPLARS_FILE}: exemplar {exemplar.exemplar_id}"
         _check_categories(recipe, exemplar.categories, where=where)
+    if recipe.settings.review.preference is not None:
+        for name in recipe.settings.review.preference.arms:
+            recipe.arm(name)
+    for entry in recipe.gold:
+        _check_categories(recipe, entry.categories, where=f"{GOLD_FILE}: {entry.image}")
 
 
 def _check_limits(arms: Iterable[Arm], *, where: str) -> None:
     """A teacher counts all that its model is asked, whichever arm asks."""
     first: dict[tuple[str, str], Arm] = {}
     for arm in arms:
-        other = first.setdefault((arm.teacher.rstrip("/"), arm.model), arm)
+        other = first.setdefault((server_of(arm.teacher), arm.model), arm)
         if arm.limits != other.limits:
             raise ConfigError(
                 f"{where}: arms {other.name} and {arm.name} ask {arm.model} of the same teacher: "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate
+from typing import Final
 
-from core.ids import sha256_bytes
+from core.ids import content_id, sha256_bytes
 
 
 class Authenticity(StrEnum):
@@ -77,6 +79,9 @@ class TraceOutcome(StrEnum):
     ADDED = "added"
 
 
+_LEFT = (TraceOutcome.ACCEPTED, TraceOutcome.EDITED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where images come from, and what may be done with them."""
@@ -85,6 +90,8 @@ class Source:
     licence: str
     """SPDX identifier or a short phrase; `unknown` when nobody said"""
     may_train: bool = True
+    terms: str = ""
+    """what is asked beyond the licence, in the words of who owns the images"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +129,23 @@ class ImageRecord:
     known"""
 
 
+NO_VALUE: Final = "none"
+"""how an empty value is counted: the generator of a photograph"""
+REWRITING_ARM: Final = "rewriting"
+"""under which the ledger has the calls for rewordings; no arm of a recipe drafts under it"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """Stands for good in the place of an image that was withdrawn: every room refuses the image."""
+
+    image_id: str
+    sha256: str
+    original_sha256: str
+    reason: str
+    withdrawn_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkImage:
     """One image of a benchmark: a source that is for evaluation only, or a list of hashes."""
@@ -148,6 +172,34 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Marked pixels of an image, as a brush leaves them: COCO's uncompressed run lengths."""
+
+    width: int
+    """with height in pixels of the upright image"""
+    height: int
+    counts: tuple[int, ...]
+    """pixels not marked, marked, not marked, ... in turn, down each column, columns from the left;
+    only the first may be 0, and one at least is marked"""
+
+    def bounding_box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom as fractions."""
+        ends = list(accumulate(self.counts))
+        runs = [(start, end - 1) for start, end in zip(ends[::2], ends[1::2], strict=False)]
+        columns = [(first // self.height, last // self.height) for first, last in runs]
+        rows = [
+            (first % self.height, last % self.height) if left == right else (0, self.height - 1)
+            for (first, last), (left, right) in zip(runs, columns, strict=True)
+        ]
+        return (
+            min(left for left, _ in columns) / self.width,
+            min(top for top, _ in rows) / self.height,
+            (max(right for _, right in columns) + 1) / self.width,
+            (max(bottom for _, bottom in rows) + 1) / self.height,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceFinding:
     """One observation under one trace category, and what it speaks for."""
 
@@ -156,7 +208,7 @@ class TraceFinding:
     """one or more full sentences"""
     points_to: Authenticity
     """FAKE: a trace of generation; REAL: evidence of a photograph"""
-    region: Region | None = None
+    region: Region | Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +223,33 @@ class Reasoning:
     def supporting(self) -> tuple[TraceFinding, ...]:
         """The findings that speak for the verdict."""
         return tuple(f for f in self.findings if f.points_to is self.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlindLabel:
+    """What an expert says of a picture of which nothing else was shown; one version of it."""
+
+    label_id: str
+    image_id: str
+    expert: str
+    version: int
+    verdict: Authenticity
+    confidence: Confidence
+    categories: tuple[str, ...]
+    """trace categories that bear the verdict out, in the taxonomy's order"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """What the blind labels of an image come to; settled once, and never changed."""
+
+    image_id: str
+    categories: tuple[str, ...]
+    """that steer the teacher; empty: the experts had nothing in common"""
+    experts: tuple[str, ...]
+    """whose labels decided"""
+    hard: str | None = None
+    """why the image is not to be drafted: too many experts took it for what it is not"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +355,28 @@ class TeacherRequest:
     def exemplars(self) -> tuple[Picture, ...]:
         """The pictures that go with the demonstrations."""
         return tuple(picture for picture in self.pictures if picture.is_exemplar)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestText:
+    """All of a request but its pictures, and what names it: many images share one."""
+
+    text_id: str
+    model: str
+    instructions: str
+    question: str
+    reply_schema: str
+    temperature: float
+    max_output_tokens: int
+
+    @classmethod
+    def of(cls, request: TeacherRequest) -> RequestText:
+        said = {
+            field.name: getattr(request, field.name)
+            for field in fields(cls)
+            if field.name != "text_id"
+        }
+        return cls(text_id=content_id("text", said), **said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +507,8 @@ class Draft:
     """the pictures of the image"""
     bytes_sent: int = 0
     """of all pictures, those of exemplars too"""
+    request_text_id: str | None = None
+    """of what the teacher was told; None: that was not stored yet"""
     reasoning: Reasoning
 
 
@@ -425,12 +528,76 @@ class Correction:
     is_adjudication: bool = False
     rejects_image: bool = False
 
+    def drafted(self) -> dict[int, TraceFinding]:
+        """What is left of the traces of the draft, by their place in it; none of rejected ones."""
+        left = [p for p, outcome in enumerate(self.outcomes) if outcome in _LEFT]
+        return dict(zip(left, self.reasoning.findings, strict=False))
+
+    def added(self) -> tuple[TraceFinding, ...]:
+        """The traces that the draft lacks."""
+        return self.reasoning.findings[len(self.drafted()) :]
+
+    def categories(self) -> frozenset[str]:
+        """Those of the findings that speak for the verdict."""
+        return frozenset(finding.category for finding in self.reasoning.supporting())
+
+
+class TaskKind(StrEnum):
+    """What experts are asked in Label Studio; a project holds tasks of one kind."""
+
+    REVIEW = "review"
+    """check a draft"""
+    BLIND = "blind"
+    """judge a picture of which nothing is known"""
+    EXEMPLAR = "exemplar"
+    """merge two descriptions into one that a teacher is shown"""
+    PREFERENCE = "preference"
+    """choose the better of two texts"""
+    ADJUDICATION = "adjudication"
+    """settle what other experts disagree about"""
+    PICTURES = "pictures"
+    """no task: the project that holds the files"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedDescription:
+    """An expert's description of an image, merged with a teacher's; one version of it."""
+
+    description_id: str
+    image_id: str
+    draft_id: str
+    """the teacher's"""
+    expert: str
+    version: int
+    own: str
+    """in the expert's words alone"""
+    merged: str
+    """checked, as exemplars are written"""
+    categories: tuple[str, ...]
+    """trace categories that the merged text speaks of, in the taxonomy's order"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """Which of two drafts about one image an expert preferred; one version of the choice."""
+
+    preference_id: str
+    image_id: str
+    expert: str
+    version: int
+    preferred: str
+    """id of a draft"""
+    other: str
+    """id of the other draft"""
+    preferred_first: bool
+    """the preferred one stood on the left"""
+
 
 class AnnotationFate(StrEnum):
     """What became of one version of one annotation."""
 
     COUNTED = "counted"
-    """it is a correction"""
+    """it became a record of its kind, a correction for instance"""
     OVERWRITTEN = "overwritten"
     """somebody else than its author saved it: nobody's word"""
     SKIPPED = "skipped"

@@ -85,11 +85,11 @@ def new_batch(
 
 def add_lines(
     session: Session, batch: Batch, lines: Sequence[NewLine], *, ledger: DatabaseLedger
-) -> list[str | PermanentError]:
+) -> list[str | PermanentError | StateError]:
     """Open the attempts of further lines.
 
-    Returns the id of each attempt, which names its line, or the PermanentError that keeps it out:
-    its worst case would pass the money ceiling.
+    Returns the id of each attempt, which names its line, or what keeps it out: the PermanentError
+    of a money ceiling that its worst case would pass, the StateError of a withdrawn image.
     """
     results = ledger.open_attempts(session, [_attempt_of(line, batch) for line in lines])
     taken = [(line, r) for line, r in zip(lines, results, strict=True) if isinstance(r, str)]
@@ -224,10 +224,13 @@ def end_lines(
     end_attempts(session, [End.with_failure(line.attempt_id, outcome, reason) for line in lines])
 
 
-def failures_in_passing(session: Session, request_hash: str) -> int:
-    """How often a request was answered with a failure that may pass."""
+def failures_in_passing(session: Session, batch: Batch, line: BatchLine) -> int:
+    """How often the arm's request was answered with a failure that may pass."""
     statement = select(func.count()).where(
-        AttemptRow.request_hash == request_hash, AttemptRow.outcome.in_(FAILED_IN_PASSING)
+        AttemptRow.request_hash == line.request_hash,
+        AttemptRow.campaign_id == batch.campaign_id,
+        AttemptRow.arm == batch.arm,
+        AttemptRow.outcome.in_(FAILED_IN_PASSING),
     )
     return session.execute(statement).scalar_one()
 

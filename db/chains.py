@@ -15,6 +15,7 @@ from db.newest import runs, take_places
 from db.reasonings import reasonings_of, save_reasonings
 from db.statements import batches, stream
 from db.tables import ChainCorrectionRow, ChainRow, ImageRow, table_of
+from db.tombstones import is_withdrawn
 
 CHAINS = table_of(ChainRow)
 CHAIN_COLUMNS = (
@@ -47,9 +48,9 @@ def newest_chains(
 ) -> Iterator[tuple[ReasoningChain, ImageRecord]]:
     """The newest chain of each image at or above `min_review`, with the image, by image id.
 
-    No image may have chains in two of the arms.
+    Withdrawn images are left out. No image may have chains in two of the arms.
     """
-    statement = _newest(select(*IMAGE_COLUMNS, *CHAIN_COLUMNS), campaign_id, arms, min_review)
+    statement = of_newest(select(*IMAGE_COLUMNS, *CHAIN_COLUMNS), campaign_id, arms, min_review)
     statement = of_sources(statement, sources, exclude_sources)
     for rows in stream(session, statement, ChainRow.image_id):
         ids = [row["chain_id"] for row in rows]
@@ -58,6 +59,22 @@ def newest_chains(
         for row in rows:
             chain_id = row["chain_id"]
             yield _chain_of(row, reasonings[chain_id], corrections[chain_id]), image_of(row)
+
+
+def chain_by_id(session: Session, chain_id: str) -> ReasoningChain | None:
+    """The chain of this id, newest or not."""
+    statement = select(ChainRow.image_id, *CHAIN_COLUMNS).where(ChainRow.chain_id == chain_id)
+    row = session.execute(statement).mappings().one_or_none()
+    if row is None:
+        return None
+    reasoning = reasonings_of(session, [chain_id])[chain_id]
+    return _chain_of(row, reasoning, _correction_ids(session, [chain_id])[chain_id])
+
+
+def chain_ids_of(session: Session, image_ids: Sequence[str]) -> set[str]:
+    """All chains of some images, newest or not."""
+    statement = select(ChainRow.chain_id).where(ChainRow.image_id.in_(image_ids))
+    return set(session.scalars(statement))
 
 
 def count_chains(
@@ -70,16 +87,20 @@ def count_chains(
     exclude_sources: Sequence[str] = (),
 ) -> int:
     """How many chains `newest_chains` would give."""
-    statement = _newest(select(func.count()), campaign_id, arms, min_review)
+    statement = of_newest(select(func.count()), campaign_id, arms, min_review)
     count: int = session.execute(of_sources(statement, sources, exclude_sources)).scalar_one()
     return count
 
 
 def count_chains_by_level(session: Session, campaign_id: str) -> dict[ReviewLevel, int]:
-    """The newest chains of a campaign by review level, over all arms."""
+    """The newest chains of a campaign by review level, over all arms, without withdrawn images."""
     rows = session.execute(
         select(ChainRow.review_level, func.count())
-        .where(ChainRow.campaign_id == campaign_id, ChainRow.superseded_by.is_(None))
+        .where(
+            ChainRow.campaign_id == campaign_id,
+            ChainRow.superseded_by.is_(None),
+            ~is_withdrawn(ChainRow.image_id),
+        )
         .group_by(ChainRow.review_level)
     )
     return dict(sorted(((level, count) for level, count in rows), key=lambda item: item[0].rank))
@@ -105,9 +126,10 @@ def _insert(session: Session, chains: Sequence[ReasoningChain]) -> None:
         session.connection().execute(insert(table_of(ChainCorrectionRow)), corrections)
 
 
-def _newest(
+def of_newest(
     statement: Select[Any], campaign_id: str, arms: Sequence[str], min_review: ReviewLevel
 ) -> Select[Any]:
+    """The same statement for the newest chains at or above `min_review`, joined to images."""
     levels = [level for level in ReviewLevel if level.rank >= min_review.rank]
     return (
         statement.select_from(ChainRow)
@@ -117,6 +139,7 @@ def _newest(
             ChainRow.arm.in_(arms),
             ChainRow.review_level.in_(levels),
             ChainRow.superseded_by.is_(None),
+            ~is_withdrawn(ChainRow.image_id),
         )
     )
 

@@ -86,6 +86,21 @@ class Names(TypeDecorator[tuple[str, ...]]):
         return None if value is None else tuple(value)
 
 
+class Counts(TypeDecorator[tuple[int, ...]]):
+    """Whole numbers in their order, as a JSON array."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: tuple[int, ...] | None, dialect: Dialect
+    ) -> list[int] | None:
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[int, ...] | None:
+        return None if value is None else tuple(value)
+
+
 class Views(TypeDecorator[tuple[View, ...]]):
     """What a teacher saw of an image, as a JSON array of objects."""
 

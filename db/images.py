@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, func, select, update
+from sqlalchemy import RowMapping, Select, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.ids import content_id
+from core.ids import content_id, image_id_of
 from core.records import Authenticity, ImageRecord, Source
 from db.columns import storable
 from db.statements import batches, insert_into, insert_missing, stream
 from db.tables import FileRow, ImageRow, SourceRow, table_of
+from db.tombstones import is_withdrawn
 
 IMAGE_COLUMNS = tuple(getattr(ImageRow, column.key) for column in table_of(ImageRow).columns)
 CLUSTER_COLUMNS: tuple[Any, ...] = (ImageRow.image_id, ImageRow.phash, ImageRow.cluster)
@@ -61,15 +62,14 @@ class ImageCounts:
 def save_source(session: Session, source: Source) -> None:
     """Store a source, or change its licence and terms."""
     statement = insert_into(session, table_of(SourceRow)).values(**asdict(source))
-    terms = {"licence": statement.excluded.licence, "may_train": statement.excluded.may_train}
+    terms = {name: statement.excluded[name] for name in ("licence", "may_train", "terms")}
     session.execute(statement.on_conflict_do_update(index_elements=["name"], set_=terms))
 
 
 def sources(session: Session) -> dict[str, Source]:
     """All sources by name, in the order of their names."""
-    rows = session.execute(
-        select(SourceRow.name, SourceRow.licence, SourceRow.may_train).order_by(SourceRow.name)
-    ).mappings()
+    columns = table_of(SourceRow).columns
+    rows = session.execute(select(*columns).order_by(SourceRow.name)).mappings()
     return {row["name"]: Source(**row) for row in rows}
 
 
@@ -110,11 +110,35 @@ def images_by_id(session: Session, image_ids: Sequence[str]) -> dict[str, ImageR
     return found
 
 
+def images_by_hash(session: Session, hashes: Sequence[str]) -> dict[str, ImageRecord]:
+    """The images of these SHA-256, of the stored file or of the one that was taken in.
+
+    Unknown hashes are left out; of several images of one file the first is taken.
+    """
+    found: dict[str, ImageRecord] = {}
+    for batch in batches(list(hashes)):
+        ids = [image_id_of(digest) for digest in batch]
+        statement = (
+            select(*IMAGE_COLUMNS)
+            .where(or_(ImageRow.image_id.in_(ids), ImageRow.original_sha256.in_(batch)))
+            .order_by(ImageRow.image_id)
+        )
+        for row in session.execute(statement).mappings():
+            image = image_of(row)
+            found.setdefault(image.original_sha256, image)
+            found[image.sha256] = image
+    return found
+
+
 def labelled_images(
     session: Session, *, sources: Sequence[str] | None = None, exclude_sources: Sequence[str] = ()
 ) -> Iterator[ImageRecord]:
-    """The labelled images of `sources` (None: of all) but `exclude_sources`, by image id."""
-    statement = select(*IMAGE_COLUMNS).where(ImageRow.label.is_not(None))
+    """The labelled images of `sources` (None: of all) but `exclude_sources`, by image id.
+
+    Withdrawn ones are left out.
+    """
+    labelled = (ImageRow.label.is_not(None), ~is_withdrawn(ImageRow.image_id))
+    statement = select(*IMAGE_COLUMNS).where(*labelled)
     statement = of_sources(statement, sources, exclude_sources)
     for rows in stream(session, statement, ImageRow.image_id):
         yield from map(image_of, rows)
@@ -131,11 +155,12 @@ def of_sources(
 
 
 def count_images(session: Session) -> ImageCounts:
-    """Images by source and by label."""
+    """Images by source and by label, without withdrawn ones."""
     by_source: Counter[str] = Counter()
     by_label: Counter[Authenticity] = Counter()
     rows = session.execute(
         select(ImageRow.source, ImageRow.label, func.count())
+        .where(~is_withdrawn(ImageRow.image_id))
         .group_by(ImageRow.source, ImageRow.label)
         .order_by(ImageRow.source, ImageRow.label)
     )
@@ -171,7 +196,7 @@ def phashes(session: Session) -> Iterator[list[tuple[str, str, str]]]:
 
 
 def total_images(session: Session) -> int:
-    """How many images there are."""
+    """How many images there are, withdrawn ones too."""
     return session.execute(select(func.count()).select_from(ImageRow)).scalar_one()
 
 
@@ -228,6 +253,34 @@ def file_names(session: Session, image_ids: Sequence[str]) -> dict[tuple[str, st
         )
         found |= {(source, str(i)): name for source, i, name in session.execute(statement)}
     return found
+
+
+def copies_of(session: Session, image: ImageRecord) -> list[ImageRecord]:
+    """The images that `python -m generation normalise` made of an image, by image id.
+
+    Their files are named after it, and they are in its group.
+    """
+    named = FileRow.name.startswith(f"{image.image_id}-", autoescape=True)
+    statement = (
+        select(*IMAGE_COLUMNS)
+        .join(FileRow, FileRow.image_id == ImageRow.image_id)
+        .where(ImageRow.photo_group == image.group, ImageRow.image_id != image.image_id, named)
+    )
+    rows = session.execute(statement.distinct().order_by(ImageRow.image_id)).mappings()
+    return [image_of(row) for row in rows]
+
+
+def kin_of(session: Session, image: ImageRecord) -> list[ImageRecord]:
+    """Other images in the near-duplicate cluster or in the group of an image, by image id.
+
+    Withdrawn ones are left out.
+    """
+    related = (ImageRow.cluster == image.cluster) | (ImageRow.photo_group == image.group)
+    statement = select(*IMAGE_COLUMNS).where(
+        related, ImageRow.image_id != image.image_id, ~is_withdrawn(ImageRow.image_id)
+    )
+    rows = session.execute(statement.order_by(ImageRow.image_id)).mappings()
+    return [image_of(row) for row in rows]
 
 
 def image_of(row: RowMapping) -> ImageRecord:

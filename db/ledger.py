@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from core.errors import PermanentError, StateError
 from core.ids import content_id
 from core.records import Attempt, AttemptOutcome, Claim, Draft, TeacherReply, Usage
+from core.servers import server_of
 from db.columns import Dollars, exact_sum, storable
 from db.days import correct_days, day_of, reserve_on_day
 from db.engine import Database
@@ -32,6 +33,7 @@ from db.newest import runs, take_places
 from db.reasonings import reasonings_of, save_reasonings
 from db.statements import batches, insert_missing, stream
 from db.tables import AttemptRow, CampaignRow, DraftRow, ReplyRow, table_of
+from db.tombstones import is_withdrawn, withdrawn_among
 from db.work import drafted_or_lost
 
 ATTEMPTS = table_of(AttemptRow)
@@ -62,6 +64,7 @@ LAST_NUMBERS = (
 OPEN_ATTEMPTS = (
     select(
         ATTEMPTS.c.attempt_id,
+        ATTEMPTS.c.image_id,
         ATTEMPTS.c.campaign_id,
         ATTEMPTS.c.reserved_usd,
         ATTEMPTS.c.started_at,
@@ -86,7 +89,10 @@ SETTLE = (
 STORED_REPLIES = (
     select(*REPLIES.columns, *(ATTEMPTS.c[name] for name in TOKENS))
     .join(ATTEMPTS, ATTEMPTS.c.attempt_id == REPLIES.c.attempt_id)
-    .where(REPLIES.c.request_hash.in_(bindparam("of_requests", expanding=True)))
+    .where(
+        REPLIES.c.request_hash.in_(bindparam("of_requests", expanding=True)),
+        or_(ATTEMPTS.c.server == bindparam("of_server"), ATTEMPTS.c.server.is_(None)),
+    )
     .order_by(ATTEMPTS.c.number)
 )
 STORE_REPLY = insert(REPLIES)
@@ -116,25 +122,39 @@ class Spending:
 
 
 class DatabaseLedger:
-    """The ledger of a campaign, for any number of threads; what they write shares transactions."""
+    """The ledger of a campaign's calls to one server, for any number of threads.
+
+    What they write shares transactions.
+    """
 
     def __init__(
         self,
         database: Database,
         campaign_id: str,
         *,
+        teacher: str,
         ceiling_usd: float | None = None,
         usd_per_day: float | None = None,
     ) -> None:
-        """`ceiling_usd` takes the place of the campaign's own; `usd_per_day` holds for all."""
+        """`teacher` is an address, or `rehearsal`: only its own replies are used again.
+
+        `ceiling_usd` takes the place of the campaign's own; `usd_per_day` holds for all.
+        """
         self._database = database
         self._campaign_id = campaign_id
+        self._server = server_of(teacher)
         self._ceiling_usd = ceiling_usd
         self._usd_per_day = usd_per_day
 
     def stored_reply(self, request_hash: str) -> TeacherReply | None:
-        """The newest reply to this very request, in whichever campaign it was paid for."""
-        return self._database.write_together(stored_replies, request_hash)
+        """The server's newest reply to this very request, in whichever campaign it was paid for."""
+        return self._database.write_together(self.find_replies, request_hash)
+
+    def find_replies(
+        self, session: Session, request_hashes: Sequence[str]
+    ) -> list[TeacherReply | None]:
+        """Within a transaction of the caller's: what `stored_reply` returns for each."""
+        return stored_replies(session, request_hashes, server=self._server)
 
     def open_attempt(
         self, *, request_hash: str, image_id: str, arm: str, model: str, reserved_usd: float
@@ -142,7 +162,8 @@ class DatabaseLedger:
         """Write down a call before it is made; returns the attempt's id.
 
         Raises PermanentError when what is spent and set aside, with this call's worst case, would
-        pass the ceiling of the campaign or of the day; two processes never pass it together.
+        pass the ceiling of the campaign or of the day; two processes never pass it together. Raises
+        StateError when the image was withdrawn.
         """
         attempt = {
             "request_hash": request_hash,
@@ -157,11 +178,11 @@ class DatabaseLedger:
 
     def open_attempts(
         self, session: Session, attempts: Sequence[Mapping[str, Any]]
-    ) -> list[str | PermanentError]:
+    ) -> list[str | PermanentError | StateError]:
         """Within a transaction of the caller's: the id of each, or why it may not be made."""
         now = datetime.now(UTC)
-        refusals = self._reserve_each(session, [row["reserved_usd"] for row in attempts], now)
-        started = [{**row, "started_at": now} for row in attempts]
+        refusals = self._refuse_each(session, attempts, now)
+        started = [{**row, "server": self._server, "started_at": now} for row in attempts]
         allowed = [row for row, no in zip(started, refusals, strict=True) if no is None]
         ids = iter(_insert_attempts(session, allowed))
         return [next(ids) if no is None else no for no in refusals]
@@ -177,6 +198,20 @@ class DatabaseLedger:
         """A call ended without a reply; one that may have been billed keeps its reservation."""
         end = End.with_failure(attempt_id, outcome, reason)
         self._database.write_together(end_attempts, end, rank=ATTEMPTS_RANK)
+
+    def _refuse_each(
+        self, session: Session, attempts: Sequence[Mapping[str, Any]], now: datetime
+    ) -> list[PermanentError | StateError | None]:
+        """Why a call may not be made: its image was withdrawn, or there is no money for it."""
+        withdrawn = withdrawn_among(session, {row["image_id"] for row in attempts})
+        standing = [row["reserved_usd"] for row in attempts if row["image_id"] not in withdrawn]
+        reserved = iter(self._reserve_each(session, standing, now) if standing else ())
+        return [
+            StateError(f"image {row['image_id']} was withdrawn: nothing is asked about it")
+            if row["image_id"] in withdrawn
+            else next(reserved)
+            for row in attempts
+        ]
 
     def _reserve_each(
         self, session: Session, amounts: Sequence[float], now: datetime
@@ -250,12 +285,15 @@ class End(NamedTuple):
 def end_attempts(session: Session, ends: Sequence[End]) -> list[StateError | None]:
     """Write down how open attempts ended, with their replies, and correct what is committed.
 
-    An attempt that is not open has a StateError instead.
+    An attempt that is not open has a StateError instead. What was said of an image that was
+    withdrawn meanwhile is paid for and not stored.
     """
     connection = session.connection()
     ids = sorted(end.attempt_id for end in ends)
     found = connection.execute(OPEN_ATTEMPTS, {"of_attempts": ids}).mappings()
     still_open = {row["attempt_id"]: row for row in found}
+    # asked once the attempts are locked: a takedown deletes what was stored before, or is seen
+    withdrawn = withdrawn_among(session, {row["image_id"] for row in still_open.values()})
     results: list[StateError | None] = []
     settled: list[Mapping[str, Any]] = []
     replies: list[Mapping[str, Any]] = []
@@ -268,7 +306,7 @@ def end_attempts(session: Session, ends: Sequence[End]) -> list[StateError | Non
             continue
         results.append(None)
         settled.append(_settling(end))
-        if end.reply is not None:
+        if end.reply is not None and row["image_id"] not in withdrawn:
             replies.append({name: getattr(end.reply, name) for name in REPLY_FIELDS})
         if end.cost_usd is not None:
             amounts = [end.cost_usd, -row["reserved_usd"]]
@@ -297,9 +335,15 @@ def _settling(end: End) -> dict[str, Any]:
     }
 
 
-def stored_replies(session: Session, request_hashes: Sequence[str]) -> list[TeacherReply | None]:
-    """The newest reply to each of these requests, where there is one."""
-    rows = session.connection().execute(STORED_REPLIES, {"of_requests": list(request_hashes)})
+def stored_replies(
+    session: Session, request_hashes: Sequence[str], *, server: str
+) -> list[TeacherReply | None]:
+    """The newest reply of a server to each of these requests, where there is one.
+
+    One of which no server was written down, before there was a place for it, counts for all.
+    """
+    values = {"of_requests": list(request_hashes), "of_server": server}
+    rows = session.connection().execute(STORED_REPLIES, values)
     newest = {row["request_hash"]: row for row in rows.mappings()}
     return [_reply_of(newest[name]) if name in newest else None for name in request_hashes]
 
@@ -423,11 +467,6 @@ def save_drafts(session: Session, drafts: Sequence[Draft]) -> set[str]:
     return moved_ids
 
 
-def save_draft(session: Session, draft: Draft) -> bool:
-    """Store a draft as the newest of its campaign, arm and image; False when it is that already."""
-    return draft.draft_id in save_drafts(session, [draft])
-
-
 def _draft_values(draft: Draft) -> dict[str, Any]:
     return {name: getattr(draft, name) for name in DRAFT_FIELDS}
 
@@ -435,7 +474,10 @@ def _draft_values(draft: Draft) -> dict[str, Any]:
 def drafts(
     session: Session, campaign_id: str, arm: str, *, image_ids: Sequence[str] | None = None
 ) -> Iterator[Draft]:
-    """The newest draft of each image (None: of all that have one), by image id."""
+    """The newest draft of each image (None: of all that have one), by image id.
+
+    Withdrawn images are left out.
+    """
     statement = _newest_drafts([DRAFTS.c[name] for name in DRAFT_FIELDS], campaign_id, arm)
     if image_ids is None:
         narrowed = [statement]
@@ -510,5 +552,8 @@ def _count_of(outcome: AttemptOutcome) -> Any:
 
 def _newest_drafts(columns: Sequence[Any], campaign_id: str, arm: str) -> Select[Any]:
     return select(*columns).where(
-        DraftRow.campaign_id == campaign_id, DraftRow.arm == arm, DraftRow.superseded_by.is_(None)
+        DraftRow.campaign_id == campaign_id,
+        DraftRow.arm == arm,
+        DraftRow.superseded_by.is_(None),
+        ~is_withdrawn(DraftRow.image_id),
     )

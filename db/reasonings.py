@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from core.records import Reasoning, Region, TraceFinding
+from core.records import Mask, Reasoning, Region, TraceFinding
 from db.statements import batches
-from db.tables import CornerRow, FindingRow, ReasoningRow, table_of
+from db.tables import CornerRow, FindingRow, MaskRow, ReasoningRow, table_of
 
-INSERTS = tuple(insert(table_of(row)) for row in (ReasoningRow, FindingRow, CornerRow))
+Regions = dict[tuple[str, int], Region | Mask]
+"""by reasoning and position of the finding"""
+
+MASKS = table_of(MaskRow)
+INSERTS = tuple(insert(table_of(row)) for row in (ReasoningRow, FindingRow, CornerRow, MaskRow))
 
 
 def save_reasonings(session: Session, reasonings: Mapping[str, Reasoning]) -> None:
@@ -26,6 +31,7 @@ def save_reasonings(session: Session, reasonings: Mapping[str, Reasoning]) -> No
         [_reasoning_values(*item) for item in reasonings.items()],
         [_finding_values(*item) for item in found],
         [values for item in found for values in _corner_values(*item)],
+        [values for item in found for values in _mask_values(*item)],
     )
     for statement, values in zip(INSERTS, rows, strict=True):
         if values:
@@ -33,7 +39,7 @@ def save_reasonings(session: Session, reasonings: Mapping[str, Reasoning]) -> No
 
 
 def reasonings_of(session: Session, ids: Sequence[str]) -> dict[str, Reasoning]:
-    """The reasonings of these drafts, corrections or chains; three queries per batch."""
+    """The reasonings of these drafts, corrections or chains; four queries per batch."""
     found: dict[str, Reasoning] = {}
     for batch in batches(list(ids)):
         found |= _load(session, batch)
@@ -62,7 +68,7 @@ def _load(session: Session, ids: Sequence[str]) -> dict[str, Reasoning]:
 
 
 def _findings_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceFinding]]:
-    corners = _corners_of(session, ids)
+    regions = _polygons_of(session, ids) | _masks_of(session, ids)
     findings: dict[str, list[TraceFinding]] = defaultdict(list)
     rows = session.execute(
         select(
@@ -76,21 +82,18 @@ def _findings_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceFi
         .order_by(FindingRow.reasoning_id, FindingRow.position)
     )
     for reasoning_id, position, category, evidence, points_to in rows:
-        points = corners.get((reasoning_id, position))
         findings[reasoning_id].append(
             TraceFinding(
                 category=category,
                 evidence=evidence,
                 points_to=points_to,
-                region=Region(points=tuple(points)) if points else None,
+                region=regions.get((reasoning_id, position)),
             )
         )
     return findings
 
 
-def _corners_of(
-    session: Session, ids: Sequence[str]
-) -> dict[tuple[str, int], list[tuple[float, float]]]:
+def _polygons_of(session: Session, ids: Sequence[str]) -> Regions:
     corners: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     rows = session.execute(
         select(CornerRow.reasoning_id, CornerRow.position, CornerRow.x, CornerRow.y)
@@ -99,7 +102,15 @@ def _corners_of(
     )
     for reasoning_id, position, x, y in rows:
         corners[reasoning_id, position].append((x, y))
-    return corners
+    return {place: Region(points=tuple(points)) for place, points in corners.items()}
+
+
+def _masks_of(session: Session, ids: Sequence[str]) -> Regions:
+    rows = session.execute(select(*MASKS.columns).where(MASKS.c.reasoning_id.in_(ids)))
+    return {
+        (reasoning_id, position): Mask(width=width, height=height, counts=counts)
+        for reasoning_id, position, width, height, counts in rows
+    }
 
 
 def _reasoning_values(reasoning_id: str, reasoning: Reasoning) -> dict[str, object]:
@@ -124,8 +135,16 @@ def _finding_values(reasoning_id: str, position: int, finding: TraceFinding) -> 
 def _corner_values(
     reasoning_id: str, position: int, finding: TraceFinding
 ) -> list[dict[str, object]]:
-    points = finding.region.points if finding.region else ()
+    points = finding.region.points if isinstance(finding.region, Region) else ()
     return [
         {"reasoning_id": reasoning_id, "position": position, "corner": corner, "x": x, "y": y}
         for corner, (x, y) in enumerate(points)
     ]
+
+
+def _mask_values(
+    reasoning_id: str, position: int, finding: TraceFinding
+) -> list[dict[str, object]]:
+    if not isinstance(finding.region, Mask):
+        return []
+    return [{"reasoning_id": reasoning_id, "position": position, **asdict(finding.region)}]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,20 +11,33 @@ from typing import Any
 from sqlalchemy import Exists, String, case, exists, func, select
 from sqlalchemy.orm import Session
 
+from core.quality import ReviewedDraft
 from core.recipe import REHEARSAL, Arm
-from core.records import AttemptOutcome, Authenticity, ReviewLevel, WorkState
+from core.records import AttemptOutcome, Authenticity, Correction, ReviewLevel, WorkState
 from db.batches import WaitingBatch, waiting_batches
 from db.chains import count_chains_by_level
 from db.columns import exact_sum
 from db.days import committed_on_day, day_of
-from db.images import ImageCounts, count_images
+from db.images import ImageCounts, count_images, images_by_id
 from db.ledger import UNSETTLED, Spending, attempts_by_outcome, spent
-from db.tables import AttemptRow, DraftRow, FindingRow, ImageRow, WorkRow
+from db.reviews import corrections
+from db.statements import stream
+from db.studio import drafts_by_id, lead_times
+from db.tables import (
+    AttemptRow,
+    CorrectionRow,
+    DraftRow,
+    FindingRow,
+    ImageRow,
+    ReasoningRow,
+    WorkRow,
+)
+from db.tombstones import is_withdrawn
 from db.work import (
     UNDRAFTED,
     WAITS_FOR_BATCH,
     campaign_ceiling,
-    quarantined,
+    count_quarantined,
     stopped_because,
     work_counts,
 )
@@ -53,7 +66,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCosts:
-    """What one arm of a campaign came to, in US dollars."""
+    """What one arm of a campaign, or its rewriting, came to, in US dollars."""
 
     arm: str
     model: str
@@ -81,6 +94,21 @@ class DayCosts:
     calls: int
     spent_usd: float
     reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventedTraces:
+    """Photographs of which drafts say what they say of fakes."""
+
+    arm: str
+    teacher: str
+    photographs: int
+    """with a draft"""
+    called_fake: int
+    with_traces: int
+    """at least one finding points to `fake`, whatever the verdict"""
+    by_category: dict[str, int]
+    """photographs by trace category, the most frequent first"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +142,7 @@ def status(session: Session, campaign_id: str) -> Status:
         fakes_without_trace=_count_drafts(session, campaign_id, fakes, ~_HAS_TRACE),
         photographs_with_trace=_count_drafts(session, campaign_id, photographs, _HAS_TRACE),
         chains=count_chains_by_level(session, campaign_id),
-        quarantined=dict(Counter(reason for _, reason in quarantined(session, campaign_id))),
+        quarantined=count_quarantined(session, campaign_id),
         batches=waiting_batches(session, campaign_id),
         stopped_because=stopped_because(session, campaign_id),
     )
@@ -147,18 +175,96 @@ def costs(
     )
 
 
+def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
+    """What the newest drafts of photographs say of generation, by arm and teacher."""
+    keys: list[Any] = [DraftRow.arm, DraftRow.teacher]
+    photographs = (
+        select(*keys)
+        .select_from(DraftRow)
+        .join(ImageRow, ImageRow.image_id == DraftRow.image_id)
+        .where(
+            DraftRow.campaign_id == campaign_id,
+            DraftRow.superseded_by.is_(None),
+            ImageRow.label == Authenticity.REAL,
+            ~is_withdrawn(DraftRow.image_id),
+        )
+    )
+    called_fake = exists().where(
+        ReasoningRow.reasoning_id == DraftRow.draft_id, ReasoningRow.verdict == Authenticity.FAKE
+    )
+    by_arm = photographs.add_columns(
+        func.count().label("photographs"),
+        func.count(case((called_fake, 1))).label("called_fake"),
+        func.count(case((_HAS_TRACE, 1))).label("with_traces"),
+    ).group_by(*keys)
+    by_category = (
+        photographs.add_columns(FindingRow.category, func.count(DraftRow.draft_id.distinct()))
+        .join(FindingRow, FindingRow.reasoning_id == DraftRow.draft_id)
+        .where(FindingRow.points_to == Authenticity.FAKE)
+        .group_by(*keys, FindingRow.category)
+        .order_by(func.count(DraftRow.draft_id.distinct()).desc(), FindingRow.category)
+    )
+    invented: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for arm, teacher, category, images in session.execute(by_category):
+        invented[arm, teacher][category] = images
+    return [
+        InventedTraces(**row, by_category=invented[row["arm"], row["teacher"]])
+        for row in session.execute(by_arm.order_by(*keys)).mappings()
+    ]
+
+
+def reviewed_drafts(
+    session: Session, campaign_id: str, arms: Sequence[str]
+) -> Iterator[ReviewedDraft]:
+    """The drafts of these arms that experts have corrected, with what counts, by image id."""
+    is_corrected = exists().where(
+        CorrectionRow.image_id == ImageRow.image_id,
+        CorrectionRow.draft_id == DraftRow.draft_id,
+        DraftRow.campaign_id == campaign_id,
+        DraftRow.arm.in_(arms),
+    )
+    statement = select(ImageRow.image_id).where(is_corrected, ~is_withdrawn(ImageRow.image_id))
+    for rows in stream(session, statement, ImageRow.image_id):
+        image_ids = [row["image_id"] for row in rows]
+        images = images_by_id(session, image_ids)
+        said = corrections(session, image_ids)
+        all_said = [correction for image_id in said for correction in said[image_id]]
+        drafts = drafts_by_id(session, [correction.draft_id for correction in all_said])
+        seconds = lead_times(session, [correction.correction_id for correction in all_said])
+        for draft_id, about in _by_draft(all_said).items():
+            draft = drafts[draft_id]
+            if draft.campaign_id == campaign_id and draft.arm in arms:
+                rulings = [correction for correction in about if correction.is_adjudication]
+                yield ReviewedDraft(
+                    image=images[draft.image_id],
+                    draft=draft,
+                    corrections=tuple(c for c in about if not c.is_adjudication),
+                    ruling=rulings[-1] if rulings else None,
+                    seconds=seconds,
+                )
+
+
+def _by_draft(said: Sequence[Correction]) -> dict[str, list[Correction]]:
+    found: dict[str, list[Correction]] = defaultdict(list)
+    for correction in said:
+        found[correction.draft_id].append(correction)
+    return found
+
+
 def _costs_by_arm(session: Session, campaign_id: str, arms: Sequence[Arm]) -> list[ArmCosts]:
-    calls = select(AttemptRow.arm, *_SUMS).where(AttemptRow.campaign_id == campaign_id)
+    model = func.max(AttemptRow.model).label("model")
+    calls = select(AttemptRow.arm, model, *_SUMS).where(AttemptRow.campaign_id == campaign_id)
     sums = {row.arm: row for row in session.execute(calls.group_by(AttemptRow.arm))}
     drafts = _count_by_arm(
         session, DraftRow, DraftRow.campaign_id == campaign_id, DraftRow.superseded_by.is_(None)
     )
     undrafted = (WorkRow.state.in_(UNDRAFTED), ~WAITS_FOR_BATCH)  # those are in the reservations
     due = _count_by_arm(session, WorkRow, WorkRow.campaign_id == campaign_id, *undrafted)
-    return [
-        _costs_of(arm, sums.get(arm.name), drafts.get(arm.name, 0), due.get(arm.name, 0))
+    drafting = [
+        _costs_of(arm, sums.pop(arm.name, None), drafts.get(arm.name, 0), due.get(arm.name, 0))
         for arm in arms
     ]
+    return drafting + [_costs_beside(sums[name]) for name in sorted(sums)]
 
 
 def _costs_of(arm: Arm, sums: Any, drafts: int, due: int) -> ArmCosts:
@@ -176,6 +282,22 @@ def _costs_of(arm: Arm, sums: Any, drafts: int, due: int) -> ArmCosts:
         reserved_usd=reserved_usd,
         usd_per_draft=per_draft,
         forecast_usd=None if to_come is None else exact_sum([spent_usd, reserved_usd, to_come]),
+    )
+
+
+def _costs_beside(sums: Any) -> ArmCosts:
+    """Calls of a campaign that draft nothing, such as those for rewordings."""
+    return ArmCosts(
+        arm=sums.arm,
+        model=sums.model,
+        is_simulated=sums.model == REHEARSAL,
+        calls=sums.calls,
+        drafts=0,
+        due=0,
+        spent_usd=sums.spent_usd,
+        reserved_usd=sums.reserved_usd,
+        usd_per_draft=None,
+        forecast_usd=exact_sum([sums.spent_usd, sums.reserved_usd]),
     )
 
 
@@ -225,6 +347,7 @@ def _count_drafts(session: Session, campaign_id: str, label: Authenticity, *cond
             DraftRow.campaign_id == campaign_id,
             DraftRow.superseded_by.is_(None),
             ImageRow.label == label,
+            ~is_withdrawn(DraftRow.image_id),
             *conditions,
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import exists, func, insert, select
@@ -24,6 +24,7 @@ CORRECTION_FIELDS = (
     "is_adjudication",
     "rejects_image",
 )
+COLUMNS = [CORRECTIONS.c[name] for name in CORRECTION_FIELDS]
 _IS_WITHDRAWN = exists().where(WithdrawnCorrectionRow.correction_id == CorrectionRow.correction_id)
 
 
@@ -76,27 +77,37 @@ def corrections(session: Session, image_ids: Sequence[str]) -> dict[str, list[Co
     return found
 
 
+def corrections_by_id(session: Session, ids: Sequence[str]) -> list[Correction]:
+    """The corrections of these ids, whether they still count or not, in the order of `ids`."""
+    statement = select(*COLUMNS).where(CorrectionRow.correction_id.in_(ids))
+    made = corrections_of(session, session.execute(statement).mappings().all())
+    found = {correction.correction_id: correction for correction in made}
+    return [found[correction_id] for correction_id in ids if correction_id in found]
+
+
 def _load(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
-    columns = [CORRECTIONS.c[name] for name in CORRECTION_FIELDS]
     rows = session.execute(
-        select(*columns)
+        select(*COLUMNS)
         .where(CorrectionRow.image_id.in_(image_ids), ~_IS_WITHDRAWN)
         .order_by(CorrectionRow.number)
     ).mappings()
-    counting = _that_count(rows)
-    ids = [row["correction_id"] for row in counting]
-    reasonings, outcomes = reasonings_of(session, ids), _outcomes_of(session, ids)
     found: dict[str, list[Correction]] = defaultdict(list)
-    for row in counting:
-        correction_id = row["correction_id"]
-        found[row["image_id"]].append(
-            Correction(
-                **row,
-                reasoning=reasonings[correction_id],
-                outcomes=tuple(outcomes[correction_id]),
-            )
-        )
+    for correction in corrections_of(session, _that_count(rows)):
+        found[correction.image_id].append(correction)
     return dict(found)
+
+
+def corrections_of(session: Session, rows: Sequence[Any]) -> Iterator[Correction]:
+    """The corrections of rows that have `COLUMNS`, with what they say."""
+    ids = [row["correction_id"] for row in rows]
+    reasonings, outcomes = reasonings_of(session, ids), _outcomes_of(session, ids)
+    for row in rows:
+        correction_id = row["correction_id"]
+        yield Correction(
+            **{name: row[name] for name in CORRECTION_FIELDS},
+            reasoning=reasonings[correction_id],
+            outcomes=tuple(outcomes[correction_id]),
+        )
 
 
 def _that_count(rows: Iterable[Any]) -> list[Any]:

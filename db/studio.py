@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from core.records import AnnotationFate, Draft
+from core.records import AnnotationFate, Authenticity, Draft, TaskKind
 from db.images import of_sources
 from db.ledger import DRAFT_FIELDS, DRAFTS
 from db.reasonings import reasonings_of
 from db.statements import batches, change, insert_missing
 from db.tables import (
     AnnotationVersionRow,
+    CampaignRow,
     DraftRow,
     ExpertRow,
     ImageRow,
@@ -28,6 +29,7 @@ from db.tables import (
     StudioTaskRow,
     table_of,
 )
+from db.tombstones import is_withdrawn
 
 PROJECTS = table_of(StudioProjectRow)
 TASKS = table_of(StudioTaskRow)
@@ -43,20 +45,40 @@ class StudioProject:
     server: str
     campaign_id: str
     form_id: str
+    kind: TaskKind
+    owner: str | None = None
     number: int
     project_id: int | None = None
     polled_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a task shows, and the image that it is about."""
+
+    subject_id: str
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudioTask:
-    """A draft as a task of a project."""
+    """A subject as a task of a project."""
 
     task_key: str
     project_key: str
-    draft_id: str
+    subject_id: str
+    image_id: str
     task_id: int | None = None
     refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedImage:
+    """A labelled image and the ids of its newest drafts by arm."""
+
+    image_id: str
+    label: Authenticity
+    drafts: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +92,24 @@ class AnnotationVersion:
     fate: AnnotationFate
     reason: str | None = None
     expert: str | None = None
-    correction_id: str | None = None
+    record_id: str | None = None
     lead_time_s: float | None = None
     raw: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenIn:
+    """Where on a server an expert gave an answer."""
+
+    record_id: str
+    """what the answer became"""
+    server: str
+    project_id: int | None
+    task_id: int | None
+    """None when the server no longer has the task"""
+    annotation_id: int
+    number: int
+    """which of the annotation's versions it was"""
 
 
 # Projects
@@ -88,20 +125,33 @@ def set_project_id(session: Session, project_key: str, project_id: int) -> None:
     _change_project(session, project_key, project_id=project_id)
 
 
+def forget_project(session: Session, project_key: str) -> None:
+    """A project and its tasks are on the server no more; the answers that were pulled stay."""
+    _change_project(session, project_key, project_id=None)
+    change(session, update(TASKS).where(TASKS.c.project_key == project_key).values(task_id=None))
+
+
 def set_polled_until(session: Session, project_key: str, moment: datetime) -> None:
     """All changes up to this moment of the server's clock were seen."""
     _change_project(session, project_key, polled_until=moment)
 
 
 def projects(
-    session: Session, campaign_id: str, *, server: str | None = None, form_id: str | None = None
+    session: Session,
+    campaign_id: str,
+    *,
+    server: str | None = None,
+    form_id: str | None = None,
+    kind: TaskKind | None = None,
 ) -> list[StudioProject]:
-    """The projects of a campaign (None: on every server, of every form), oldest first."""
+    """The projects of a campaign (None: on every server, of every form or kind), oldest first."""
     statement = select(*PROJECTS.columns).where(StudioProjectRow.campaign_id == campaign_id)
     if server is not None:
         statement = statement.where(StudioProjectRow.server == server)
     if form_id is not None:
         statement = statement.where(StudioProjectRow.form_id == form_id)
+    if kind is not None:
+        statement = statement.where(StudioProjectRow.kind == kind)
     ordered = statement.order_by(StudioProjectRow.form_id, StudioProjectRow.number)
     return [StudioProject(**row) for row in session.execute(ordered).mappings()]
 
@@ -124,7 +174,7 @@ def set_task_ids(session: Session, task_ids: Mapping[str, int | None]) -> None:
 
 
 def refuse_task(session: Session, task_key: str, reason: str) -> None:
-    """The draft cannot be shown in the form; it is not tried again."""
+    """The subject cannot be shown in the form; it is not tried again."""
     change(session, update(TASKS).where(TASKS.c.task_key == task_key).values(refused=reason))
 
 
@@ -133,6 +183,13 @@ def tasks_of(session: Session, project_key: str) -> dict[str, StudioTask]:
     statement = select(*TASKS.columns).where(StudioTaskRow.project_key == project_key)
     rows = session.execute(statement.order_by(StudioTaskRow.task_key)).mappings()
     return {row["task_key"]: StudioTask(**row) for row in rows}
+
+
+def owner_of(session: Session, project_key: str) -> str | None:
+    """The expert whose project it is; None: everybody's."""
+    return session.scalar(
+        select(StudioProjectRow.owner).where(StudioProjectRow.project_key == project_key)
+    )
 
 
 def undelivered_drafts(
@@ -144,7 +201,7 @@ def undelivered_drafts(
     arms: Sequence[str],
     sources: Sequence[str],
     limit: int | None,
-) -> list[str]:
+) -> list[Subject]:
     """The newest drafts of these arms and sources that no task of this server shows, by image.
 
     A task counts that is there, or that waits for a project of this form.
@@ -152,9 +209,10 @@ def undelivered_drafts(
     waits = StudioProjectRow.form_id == form_id
     is_there = StudioTaskRow.task_id.is_not(None)
     shown = (StudioProjectRow.server == server, or_(waits, is_there))
-    statement = _undelivered([DraftRow.draft_id], campaign_id, arms, *shown)
+    columns = [DraftRow.draft_id, DraftRow.image_id]
+    statement = _undelivered(columns, campaign_id, arms, *shown)
     narrowed = of_sources(statement, sources, ()).order_by(DraftRow.image_id).limit(limit)
-    return list(session.scalars(narrowed))
+    return [Subject(subject_id=draft, image_id=image) for draft, image in session.execute(narrowed)]
 
 
 def count_undelivered(session: Session, campaign_id: str, arms: Sequence[str]) -> int:
@@ -163,6 +221,86 @@ def count_undelivered(session: Session, campaign_id: str, arms: Sequence[str]) -
     statement = _undelivered([func.count()], campaign_id, arms, is_there)
     count: int = session.execute(statement).scalar_one()
     return count
+
+
+def drafted_images(
+    session: Session, campaign_id: str, arms: Sequence[str], *, sources: Sequence[str] | None = None
+) -> dict[str, DraftedImage]:
+    """The labelled images of these sources (None: of all) with their newest drafts, by id."""
+    columns: list[Any] = [ImageRow.image_id, ImageRow.label, DraftRow.arm, DraftRow.draft_id]
+    statement = (
+        select(*columns)
+        .join(DraftRow, DraftRow.image_id == ImageRow.image_id)
+        .where(
+            DraftRow.campaign_id == campaign_id,
+            DraftRow.arm.in_(arms),
+            DraftRow.superseded_by.is_(None),
+            ImageRow.label.is_not(None),
+            ~is_withdrawn(ImageRow.image_id),
+        )
+        .order_by(ImageRow.image_id, DraftRow.arm)
+    )
+    found: dict[str, DraftedImage] = {}
+    for image_id, label, arm, draft_id in session.execute(of_sources(statement, sources, ())):
+        image = found.setdefault(image_id, DraftedImage(image_id, label, {}))
+        image.drafts[arm] = draft_id
+    return found
+
+
+def awaited_tasks(
+    session: Session,
+    *,
+    server: str | None,
+    form_id: str,
+    kind: TaskKind,
+    campaign_id: str,
+    recipe: str | None = None,
+) -> list[tuple[StudioTask, str | None]]:
+    """The tasks of a kind on a server (None: on any), each with its owner, answered or not, by key.
+
+    Those of a campaign, or of all campaigns of a recipe where one is named. A task counts that is
+    there, or that waits for a project of this campaign and form.
+    """
+    waits = (StudioProjectRow.form_id == form_id) & (StudioProjectRow.campaign_id == campaign_id)
+    whose = (
+        CampaignRow.campaign_id == campaign_id if recipe is None else CampaignRow.recipe == recipe
+    )
+    statement = (
+        select(*TASKS.columns, StudioProjectRow.owner)
+        .join(StudioProjectRow, StudioProjectRow.project_key == StudioTaskRow.project_key)
+        .join(CampaignRow, CampaignRow.campaign_id == StudioProjectRow.campaign_id)
+        .where(
+            whose,
+            StudioProjectRow.kind == kind,
+            StudioTaskRow.refused.is_(None),
+            or_(StudioTaskRow.task_id.is_not(None), waits),
+        )
+        .order_by(StudioTaskRow.task_key)
+    )
+    if server is not None:
+        statement = statement.where(StudioProjectRow.server == server)
+    return [
+        (StudioTask(**{column.key: row._mapping[column] for column in TASKS.columns}), row.owner)
+        for row in session.execute(statement)
+    ]
+
+
+def earlier_projects(
+    session: Session, recipe: str, campaign_id: str, *, server: str | None = None
+) -> list[StudioProject]:
+    """The projects of a recipe's other campaigns (None: on every server), oldest campaign first."""
+    statement = (
+        select(*PROJECTS.columns)
+        .join(CampaignRow, CampaignRow.campaign_id == StudioProjectRow.campaign_id)
+        .where(
+            CampaignRow.recipe == recipe,
+            StudioProjectRow.campaign_id != campaign_id,
+        )
+        .order_by(CampaignRow.created_at, StudioProjectRow.form_id, StudioProjectRow.number)
+    )
+    if server is not None:
+        statement = statement.where(StudioProjectRow.server == server)
+    return [StudioProject(**row) for row in session.execute(statement).mappings()]
 
 
 def drafts_by_id(session: Session, draft_ids: Sequence[str]) -> dict[str, Draft]:
@@ -175,6 +313,27 @@ def drafts_by_id(session: Session, draft_ids: Sequence[str]) -> dict[str, Draft]
         for row in rows:
             found[row["draft_id"]] = Draft(**row, reasoning=reasonings[row["draft_id"]])
     return found
+
+
+def withdrawn_tasks(session: Session, server: str) -> list[tuple[StudioProject, StudioTask]]:
+    """The tasks on a server that show withdrawn images, with their projects, by task key."""
+    statement = (
+        select(*PROJECTS.columns, *TASKS.columns)
+        .join(StudioProjectRow, StudioProjectRow.project_key == StudioTaskRow.project_key)
+        .where(
+            StudioProjectRow.server == server,
+            StudioTaskRow.task_id.is_not(None),
+            is_withdrawn(StudioTaskRow.image_id),
+        )
+        .order_by(StudioTaskRow.task_key)
+    )
+    return [
+        (
+            StudioProject(**{column.key: row._mapping[column] for column in PROJECTS.columns}),
+            StudioTask(**{column.key: row._mapping[column] for column in TASKS.columns}),
+        )
+        for row in session.execute(statement)
+    ]
 
 
 # Annotations and experts
@@ -208,6 +367,41 @@ def versions(session: Session, task_keys: Sequence[str]) -> dict[int, list[Annot
         rows = session.execute(statement.order_by(AnnotationVersionRow.number)).mappings()
         for row in rows:
             found.setdefault(row["annotation_id"], []).append(AnnotationVersion(**row))
+    return found
+
+
+def lead_times(session: Session, correction_ids: Sequence[str]) -> dict[str, float]:
+    """For how many seconds the task was open before each correction, where the server said so."""
+    found: dict[str, float] = {}
+    for batch in batches(list(correction_ids)):
+        rows = session.execute(
+            select(VERSIONS.c.record_id, VERSIONS.c.lead_time_s).where(
+                AnnotationVersionRow.record_id.in_(batch),
+                AnnotationVersionRow.lead_time_s.is_not(None),
+            )
+        )
+        found |= dict(rows.all())
+    return found
+
+
+def given_in(session: Session, record_ids: Sequence[str]) -> dict[str, GivenIn]:
+    """Where the answers were given that became these records, by the record's id."""
+    found: dict[str, GivenIn] = {}
+    for batch in batches(list(record_ids)):
+        statement = (
+            select(
+                VERSIONS.c.record_id,
+                PROJECTS.c.server,
+                PROJECTS.c.project_id,
+                TASKS.c.task_id,
+                VERSIONS.c.annotation_id,
+                VERSIONS.c.number,
+            )
+            .join(StudioTaskRow, StudioTaskRow.task_key == AnnotationVersionRow.task_key)
+            .join(StudioProjectRow, StudioProjectRow.project_key == StudioTaskRow.project_key)
+            .where(AnnotationVersionRow.record_id.in_(batch))
+        )
+        found |= {row["record_id"]: GivenIn(**row) for row in session.execute(statement).mappings()}
     return found
 
 
@@ -247,7 +441,8 @@ def _undelivered(
 ) -> Select[Any]:
     """Columns of the newest drafts without a task that meets the conditions in `shown`."""
     task = exists().where(
-        StudioTaskRow.draft_id == DraftRow.draft_id,
+        StudioTaskRow.subject_id == DraftRow.draft_id,
+        StudioProjectRow.kind == TaskKind.REVIEW,
         StudioTaskRow.project_key == StudioProjectRow.project_key,
         *shown,
     )
@@ -259,6 +454,7 @@ def _undelivered(
             DraftRow.campaign_id == campaign_id,
             DraftRow.arm.in_(arms),
             DraftRow.superseded_by.is_(None),
+            ~is_withdrawn(DraftRow.image_id),
             ~task,
         )
     )

@@ -24,11 +24,12 @@ from core.records import (
     BatchState,
     Confidence,
     ReviewLevel,
+    TaskKind,
     TraceOutcome,
     View,
     WorkState,
 )
-from db.columns import COUNTER, WORD, Dollars, Names, PlainText, UtcTime, Views
+from db.columns import COUNTER, WORD, Counts, Dollars, Names, PlainText, UtcTime, Views
 
 DUE_STATES = (WorkState.NEW, WorkState.GUIDED)
 _IS_DUE = text("state IN ('new', 'guided')")
@@ -70,6 +71,7 @@ class SourceRow(Row):
     name: Mapped[str] = mapped_column(primary_key=True)
     licence: Mapped[str]
     may_train: Mapped[bool]
+    terms: Mapped[str] = mapped_column(server_default="")
 
 
 class ImageRow(Row):
@@ -93,6 +95,18 @@ class ImageRow(Row):
     subsampling: Mapped[str | None]
 
     __table_args__ = (Index(None, "source", "label"),)
+
+
+class TombstoneRow(Row):
+    """An image that was withdrawn; it may be known from a shard set alone."""
+
+    __tablename__ = "tombstones"
+
+    image_id: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(index=True)
+    original_sha256: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str]
+    withdrawn_at: Mapped[datetime]
 
 
 class ProvenanceRow(Row):
@@ -207,6 +221,8 @@ class AttemptRow(Row):
     image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
     campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id))
     arm: Mapped[str]
+    server: Mapped[str | None]
+    """whom it asked, as `core.servers` names it; None: a version before did not write it down"""
     model: Mapped[str]
     outcome: Mapped[AttemptOutcome]
     reserved_usd: Mapped[float] = mapped_column(Dollars)
@@ -238,6 +254,20 @@ class ReplyRow(Row):
     content: Mapped[str | None]
     refusal: Mapped[str | None]
     raw: Mapped[str]
+
+
+class RequestTextRow(Row):
+    """What a teacher was told beside pictures; shared by all images that were told the same."""
+
+    __tablename__ = "request_texts"
+
+    text_id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    instructions: Mapped[str]
+    question: Mapped[str]
+    reply_schema: Mapped[str]
+    temperature: Mapped[float]
+    max_output_tokens: Mapped[int]
 
 
 class LimitRow(Row):
@@ -314,7 +344,10 @@ class FindingRow(Row):
     points_to: Mapped[Authenticity]
     evidence: Mapped[str]
 
-    __table_args__ = (Index(None, "category", "points_to"),)
+    __table_args__ = (
+        Index(None, "category", "points_to"),
+        Index(None, "reasoning_id", "points_to", "category"),
+    )
 
 
 class CornerRow(Row):
@@ -327,6 +360,25 @@ class CornerRow(Row):
     corner: Mapped[int] = mapped_column(primary_key=True)
     x: Mapped[float]
     y: Mapped[float]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["reasoning_id", "position"], [FindingRow.reasoning_id, FindingRow.position]
+        ),
+    )
+
+
+class MaskRow(Row):
+    """The marked pixels of a finding."""
+
+    __tablename__ = "region_masks"
+
+    reasoning_id: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    counts: Mapped[tuple[int, ...]] = mapped_column(Counts)
+    """as `core.records.Mask` has them"""
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -350,6 +402,8 @@ class DraftRow(Row):
     uncovered: Mapped[tuple[str, ...]] = mapped_column(Names)
     seen: Mapped[tuple[View, ...]] = mapped_column(Views)
     bytes_sent: Mapped[int] = mapped_column(BigInteger)
+    request_text_id: Mapped[str | None]
+    """of a row of `request_texts`; SQLite adds no foreign key to a table that is there"""
     superseded_by: Mapped[str | None] = mapped_column(
         ForeignKey("drafts.draft_id", deferrable=True, initially="DEFERRED")
     )
@@ -434,6 +488,74 @@ class ChainCorrectionRow(Row):
     correction_id: Mapped[str] = mapped_column(ForeignKey(CorrectionRow.correction_id), index=True)
 
 
+class BlindLabelRow(Row):
+    __tablename__ = "blind_labels"
+
+    number: Mapped[int] = mapped_column(COUNTER, primary_key=True)
+    """the order in which labels arrived"""
+    label_id: Mapped[str] = mapped_column(unique=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
+    expert: Mapped[str] = mapped_column(index=True)
+    version: Mapped[int]
+    verdict: Mapped[Authenticity]
+    confidence: Mapped[Confidence]
+    categories: Mapped[tuple[str, ...]] = mapped_column(Names)
+    withdrawn_at: Mapped[datetime | None]
+    """its expert took it back: it stays and no longer counts"""
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class GuidanceRow(Row):
+    """What the blind labels of an image came to; never changed."""
+
+    __tablename__ = "guidance"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), primary_key=True)
+    categories: Mapped[tuple[str, ...]] = mapped_column(Names)
+    experts: Mapped[tuple[str, ...]] = mapped_column(Names)
+    hard: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class MergedDescriptionRow(Row):
+    """An expert's description of an image, merged with a teacher's."""
+
+    __tablename__ = "merged_descriptions"
+
+    number: Mapped[int] = mapped_column(COUNTER, primary_key=True)
+    """the order in which they arrived"""
+    description_id: Mapped[str] = mapped_column(unique=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
+    draft_id: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id))
+    expert: Mapped[str]
+    version: Mapped[int]
+    own: Mapped[str]
+    merged: Mapped[str]
+    categories: Mapped[tuple[str, ...]] = mapped_column(Names)
+    withdrawn_at: Mapped[datetime | None]
+    """its expert took it back: it stays and no longer counts"""
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
+class PreferenceRow(Row):
+    """Which of two drafts about an image an expert preferred."""
+
+    __tablename__ = "preferences"
+
+    number: Mapped[int] = mapped_column(COUNTER, primary_key=True)
+    """the order in which they arrived"""
+    preference_id: Mapped[str] = mapped_column(unique=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
+    expert: Mapped[str]
+    version: Mapped[int]
+    preferred: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id))
+    other: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id))
+    preferred_first: Mapped[bool]
+    withdrawn_at: Mapped[datetime | None]
+    """its expert took it back: it stays and no longer counts"""
+    created_at: Mapped[datetime] = mapped_column(default=_now)
+
+
 class WithdrawnCorrectionRow(Row):
     """A correction that its expert took back; it stays and no longer counts."""
 
@@ -455,6 +577,9 @@ class StudioProjectRow(Row):
     server: Mapped[str]
     campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id))
     form_id: Mapped[str]
+    kind: Mapped[TaskKind]
+    owner: Mapped[str | None]
+    """the expert whose project it is; None: everybody's"""
     number: Mapped[int]
     """counts the projects of one form from 1"""
     project_id: Mapped[int | None]
@@ -466,20 +591,22 @@ class StudioProjectRow(Row):
 
 
 class StudioTaskRow(Row):
-    """A draft as a task of a project."""
+    """Something about an image that a task of a project shows."""
 
     __tablename__ = "studio_tasks"
 
     task_key: Mapped[str] = mapped_column(primary_key=True)
     """random; travels in the task, so that it is known again"""
     project_key: Mapped[str] = mapped_column(ForeignKey(StudioProjectRow.project_key))
-    draft_id: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id), index=True)
+    subject_id: Mapped[str] = mapped_column(index=True)
+    """id of what is shown; of which table, the kind of the project says"""
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
     task_id: Mapped[int | None]
     """on the server; None while that is not known"""
     refused: Mapped[str | None]
-    """why the draft cannot be shown in the form"""
+    """why the subject cannot be shown in the form"""
 
-    __table_args__ = (UniqueConstraint("project_key", "draft_id"),)
+    __table_args__ = (UniqueConstraint("project_key", "subject_id"),)
 
 
 class ExpertRow(Row):
@@ -507,10 +634,54 @@ class AnnotationVersionRow(Row):
     fate: Mapped[AnnotationFate]
     reason: Mapped[str | None]
     expert: Mapped[str | None] = mapped_column(ForeignKey(ExpertRow.expert))
-    correction_id: Mapped[str | None] = mapped_column(ForeignKey(CorrectionRow.correction_id))
+    record_id: Mapped[str | None] = mapped_column(index=True)
+    """id of what a counted version became; of which table, the kind of the project says"""
     lead_time_s: Mapped[float | None]
     raw: Mapped[str]
     """what the server said, as JSON text"""
     created_at: Mapped[datetime] = mapped_column(default=_now)
 
     __table_args__ = (UniqueConstraint("task_key", "annotation_id", "number"),)
+
+
+class DisputedCorrectionRow(Row):
+    """One of the answers between which an adjudicator settles."""
+
+    __tablename__ = "disputed_corrections"
+
+    dispute_id: Mapped[str] = mapped_column(primary_key=True)
+    """hash of the answers"""
+    position: Mapped[int] = mapped_column(primary_key=True)
+    correction_id: Mapped[str] = mapped_column(ForeignKey(CorrectionRow.correction_id))
+
+
+class GoldItemRow(Row):
+    """An image with a known right answer, shown as one of the others of its kind."""
+
+    __tablename__ = "gold_items"
+
+    gold_id: Mapped[str] = mapped_column(primary_key=True)
+    campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id))
+    kind: Mapped[TaskKind]
+    subject_id: Mapped[str]
+    """what a task of this kind shows of the image"""
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id))
+
+    __table_args__ = (Index(None, "campaign_id", "kind"),)
+
+
+class GoldAnswerRow(Row):
+    """What an expert said of a gold item; scored, and in no chain."""
+
+    __tablename__ = "gold_answers"
+
+    number: Mapped[int] = mapped_column(COUNTER, primary_key=True)
+    """the order in which answers arrived"""
+    answer_id: Mapped[str] = mapped_column(unique=True)
+    gold_id: Mapped[str] = mapped_column(ForeignKey(GoldItemRow.gold_id), index=True)
+    expert: Mapped[str] = mapped_column(ForeignKey(ExpertRow.expert))
+    verdict: Mapped[Authenticity | None]
+    """None: the form does not ask for it"""
+    categories: Mapped[tuple[str, ...]] = mapped_column(Names)
+    is_withdrawn: Mapped[bool] = mapped_column(default=False)
+    """the expert took it back"""

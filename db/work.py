@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.errors import StateError
@@ -14,7 +14,7 @@ from core.ids import content_id
 from core.recipe import Recipe
 from core.records import Claim, WorkState
 from db.statements import batches, change, insert_missing
-from db.tables import DUE_STATES, CampaignRow, WorkRow, table_of
+from db.tables import DUE_STATES, CampaignRow, GuidanceRow, TombstoneRow, WorkRow, table_of
 
 UNDRAFTED = (*DUE_STATES, WorkState.DRAFTING)
 IN_HAND = (WorkState.DRAFTED, WorkState.IN_REVIEW)
@@ -125,7 +125,10 @@ def take_turn(session: Session, campaign_id: str, *, now: datetime, every: timed
 
 
 def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
-    """Put these images before an arm, those that it has not seen; returns how many."""
+    """Put these images before an arm, those that it has not seen; returns how many.
+
+    One that is withdrawn at this moment is not due.
+    """
     rows = [
         {
             "work_id": content_id("work", campaign_id, arm, image_id),
@@ -137,7 +140,51 @@ def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[s
         }
         for image_id in image_ids
     ]
-    return insert_missing(session, table_of(WorkRow), rows)
+    added = insert_missing(session, table_of(WorkRow), rows)
+    # a statement of its own: the insert has waited for a takedown that was under way
+    withdrawn = update(WorkRow).where(
+        WorkRow.image_id.in_(select(TombstoneRow.image_id)),
+        WorkRow.campaign_id == campaign_id,
+        WorkRow.arm == arm,
+        WorkRow.state == WorkState.NEW,
+    )
+    return added - change(session, withdrawn.values(state=WorkState.WITHDRAWN))
+
+
+def release_guided(session: Session, campaign_id: str, arm: str) -> int:
+    """New work on images that blind experts have settled is guided now."""
+    return _settle_new(session, campaign_id, arm, GuidanceRow.hard.is_(None), WorkState.GUIDED)
+
+
+def quarantine_hard(session: Session, campaign_id: str, arm: str) -> int:
+    """New work on images that blind experts took for what they are not is set aside."""
+    is_hard = GuidanceRow.hard.is_not(None)
+    reason = select("hard: " + GuidanceRow.hard).where(GuidanceRow.image_id == WorkRow.image_id)
+    return _settle_new(
+        session,
+        campaign_id,
+        arm,
+        is_hard,
+        WorkState.QUARANTINED,
+        reason=reason.scalar_subquery(),
+    )
+
+
+def _settle_new(
+    session: Session,
+    campaign_id: str,
+    arm: str,
+    settled: ColumnElement[bool],
+    state: WorkState,
+    **values: Any,
+) -> int:
+    statement = update(WorkRow).where(
+        WorkRow.campaign_id == campaign_id,
+        WorkRow.arm == arm,
+        WorkRow.state == WorkState.NEW,
+        WorkRow.image_id.in_(select(GuidanceRow.image_id).where(settled)),
+    )
+    return change(session, statement.values(state=state, **values))
 
 
 def claim(
@@ -250,13 +297,6 @@ def claiming_workers(session: Session, campaign_id: str) -> list[str]:
         WorkRow.worker.is_not(None),
     )
     return [str(name) for name in session.scalars(statement.distinct().order_by(WorkRow.worker))]
-
-
-def mark_drafted(session: Session, claim: Claim) -> None:
-    """The claim has its draft. Raises StateError when the row was taken away in between."""
-    (lost,) = drafted_or_lost(session, [claim])
-    if lost is not None:
-        raise lost
 
 
 def drafted_or_lost(session: Session, claims: Sequence[Claim]) -> list[StateError | None]:
@@ -384,14 +424,16 @@ def set_aside(session: Session, campaign_id: str, arm: str) -> list[Claim]:
     ]
 
 
-def quarantined(session: Session, campaign_id: str) -> list[tuple[str, str]]:
-    """Image id and reason of everything that was set aside, by image id."""
+def count_quarantined(session: Session, campaign_id: str) -> dict[str, int]:
+    """How much was set aside for each reason, by reason."""
+    reason = func.coalesce(WorkRow.reason, "")
     rows = session.execute(
-        select(WorkRow.image_id, WorkRow.reason)
+        select(reason, func.count())
         .where(WorkRow.campaign_id == campaign_id, WorkRow.state == WorkState.QUARANTINED)
-        .order_by(WorkRow.image_id, WorkRow.arm)
+        .group_by(reason)
+        .order_by(reason)
     )
-    return [(image_id, reason or "") for image_id, reason in rows]
+    return dict(rows.all())
 
 
 def _set_campaign(session: Session, campaign_id: str, **values: object) -> None:

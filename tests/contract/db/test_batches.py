@@ -53,7 +53,7 @@ class Desk:
         self.database = database
         self.images: Sequence[ImageRecord] = store_images(database, count)
         self.campaign_id = start_campaign(database, self.images, ceiling_usd=ceiling_usd)
-        self.ledger = DatabaseLedger(database, self.campaign_id)
+        self.ledger = DatabaseLedger(database, self.campaign_id, teacher="rehearsal")
         with database.write() as session:
             self.claims = claim(
                 session,
@@ -261,7 +261,7 @@ def test_failures_that_may_pass_are_counted_by_request(desk: Desk) -> None:
             line: BatchLine = lines_by_attempt(session, desk.batch.batch_id, [name])[name]
             end_lines(session, [line], outcome, "failed")
     with desk.database.read() as session:
-        assert failures_in_passing(session, line.request_hash) == 2
+        assert failures_in_passing(session, desk.batch, line) == 2
 
 
 def test_the_status_names_the_batches_that_images_wait_for(desk: Desk) -> None:

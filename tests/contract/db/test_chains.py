@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from core.records import Authenticity, Draft, ImageRecord, ReasoningChain, ReviewLevel
 from db.chains import count_chains, count_chains_by_level, newest_chains, save_chains
 from db.engine import Database
-from db.ledger import DatabaseLedger, save_draft
+from db.ledger import DatabaseLedger, save_drafts
 from db.reviews import save_correction
 from tests.campaigns import ask, make_chain, start_campaign, store_draft, store_images
 from tests.unit.records import make_correction, make_draft, make_finding
@@ -55,7 +55,7 @@ def counted_statements(database: Database) -> Iterator[list[str]]:
 def store_drafts(database: Database, images: list[ImageRecord]) -> list[Draft]:
     """One draft per image, all from one call."""
     campaign_id = start_campaign(database, images)
-    reply = ask(DatabaseLedger(database, campaign_id), images[0])
+    reply = ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), images[0])
     saved = [
         make_draft(
             image,
@@ -69,7 +69,7 @@ def store_drafts(database: Database, images: list[ImageRecord]) -> list[Draft]:
     ]
     with database.write() as session:
         for draft in saved:
-            save_draft(session, draft)
+            save_drafts(session, [draft])
     return saved
 
 

@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from core.records import WorkState
 from core.settings import Settings
 from db.engine import Database, open_database
-from db.work import claim, mark_drafted, work_counts
-from tests.campaigns import NOON, start_campaign, store_images
+from db.work import claim, work_counts
+from tests.campaigns import NOON, mark_drafted, start_campaign, store_images
 
 PROCESSES = 4
 CLAIMS = 1000

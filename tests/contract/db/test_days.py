@@ -55,7 +55,12 @@ def test_a_day_is_one_of_utc(moment: datetime, day: str) -> None:
 def test_all_campaigns_together_stay_under_the_ceiling_of_a_day(database: Database) -> None:
     images = store_images(database, 1)
     one, other = (
-        DatabaseLedger(database, start_campaign(database, images, name=name), usd_per_day=1.0)
+        DatabaseLedger(
+            database,
+            start_campaign(database, images, name=name),
+            teacher="rehearsal",
+            usd_per_day=1.0,
+        )
         for name in ("one", "other")
     )
     set_aside(one, database, 0.7)
@@ -68,7 +73,10 @@ def test_all_campaigns_together_stay_under_the_ceiling_of_a_day(database: Databa
 
 def test_the_next_day_is_free(database: Database) -> None:
     ledger = DatabaseLedger(
-        database, start_campaign(database, store_images(database, 1)), usd_per_day=1.0
+        database,
+        start_campaign(database, store_images(database, 1)),
+        teacher="rehearsal",
+        usd_per_day=1.0,
     )
     set_aside(ledger, database, 1.0)
     set_aside(ledger, database, 1.0, NOON + timedelta(hours=12))
@@ -78,28 +86,38 @@ def test_the_next_day_is_free(database: Database) -> None:
 def test_a_refusal_by_the_day_commits_nothing(database: Database) -> None:
     campaign_id = start_campaign(database, store_images(database, 1), ceiling_usd=5.0)
     with database.write() as session, pytest.raises(PermanentError, match="a day"):
-        DatabaseLedger(database, campaign_id, usd_per_day=1.0).reserve(session, 1.5, NOON)
+        DatabaseLedger(database, campaign_id, teacher="rehearsal", usd_per_day=1.0).reserve(
+            session, 1.5, NOON
+        )
     assert sums(database, "campaigns") == sums(database, "days") == 0
 
 
 def test_a_refusal_by_the_campaign_commits_nothing(database: Database) -> None:
     campaign_id = start_campaign(database, store_images(database, 1), ceiling_usd=1.0)
     with database.write() as session, pytest.raises(PermanentError, match="--budget"):
-        DatabaseLedger(database, campaign_id, usd_per_day=5.0).reserve(session, 1.5, NOON)
+        DatabaseLedger(database, campaign_id, teacher="rehearsal", usd_per_day=5.0).reserve(
+            session, 1.5, NOON
+        )
     assert sums(database, "campaigns") == sums(database, "days") == 0
 
 
 def test_what_was_spent_without_a_ceiling_counts_when_one_is_set(database: Database) -> None:
     campaign_id = start_campaign(database, store_images(database, 1))
-    set_aside(DatabaseLedger(database, campaign_id), database, 2.0)
+    set_aside(DatabaseLedger(database, campaign_id, teacher="rehearsal"), database, 2.0)
     with pytest.raises(PermanentError, match="a day"):
-        set_aside(DatabaseLedger(database, campaign_id, usd_per_day=2.5), database, 1.0)
+        set_aside(
+            DatabaseLedger(database, campaign_id, teacher="rehearsal", usd_per_day=2.5),
+            database,
+            1.0,
+        )
 
 
 def test_what_costs_nothing_goes_on_above_the_ceiling(database: Database) -> None:
     campaign_id = start_campaign(database, store_images(database, 1))
-    set_aside(DatabaseLedger(database, campaign_id), database, 2.0)
-    set_aside(DatabaseLedger(database, campaign_id, usd_per_day=1.0), database, 0.0)
+    set_aside(DatabaseLedger(database, campaign_id, teacher="rehearsal"), database, 2.0)
+    set_aside(
+        DatabaseLedger(database, campaign_id, teacher="rehearsal", usd_per_day=1.0), database, 0.0
+    )
     assert committed(database, "2026-03-01") == 2.0
 
 
@@ -120,7 +138,9 @@ def test_days_and_campaigns_commit_the_same(
     database: Database, calls: Sequence[tuple[float, AttemptOutcome | None, float]]
 ) -> None:
     (image,) = store_images(database, 1)
-    ledger = DatabaseLedger(database, start_campaign(database, [image]), usd_per_day=5.0)
+    ledger = DatabaseLedger(
+        database, start_campaign(database, [image]), teacher="rehearsal", usd_per_day=5.0
+    )
     for usd, outcome, share in calls:
         try:
             attempt_id = ledger.open_attempt(
@@ -138,7 +158,7 @@ def test_days_and_campaigns_commit_the_same(
 def set_aside_elsewhere(settings: Settings, campaign_id: str) -> int:
     """How many of a hundred cents a worker process gets on one day."""
     database = open_database(settings)
-    ledger = DatabaseLedger(database, campaign_id, usd_per_day=1.0)
+    ledger = DatabaseLedger(database, campaign_id, teacher="rehearsal", usd_per_day=1.0)
     granted = 0
     for _ in range(100):
         try:

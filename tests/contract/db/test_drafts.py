@@ -12,8 +12,9 @@ from core.ids import content_id
 from core.records import Authenticity, Confidence, Draft, Reasoning, Region, TraceFinding
 from db.columns import storable
 from db.engine import Database
-from db.ledger import DatabaseLedger, drafts, save_draft
+from db.ledger import DatabaseLedger, drafts, save_drafts
 from tests.campaigns import ask, start_campaign, store_draft, store_images
+from tests.masks import masks
 from tests.unit.records import make_draft, make_finding
 
 unit = st.floats(0, 1, allow_nan=False)
@@ -25,7 +26,7 @@ findings = st.builds(
     category=st.sampled_from(["texture", "edges", "anatomy"]),
     evidence=st.text(max_size=60).map(storable),
     points_to=st.sampled_from(Authenticity),
-    region=st.none() | regions,
+    region=st.none() | regions | masks(),
 )
 reasonings = st.builds(
     Reasoning,
@@ -50,22 +51,23 @@ def test_any_reasoning_is_read_back_as_it_was_saved(
 ) -> None:
     (image,) = store_images(database, 1)
     campaign_id = start_campaign(database, [image])
+    attempt_id = ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), image).attempt_id
     draft = make_draft(
         image,
-        draft_id=content_id("draft", repr(reasoning)),
+        draft_id=content_id("draft", repr(reasoning), attempt_id),
         campaign_id=campaign_id,
-        attempt_id=ask(DatabaseLedger(database, campaign_id), image).attempt_id,
+        attempt_id=attempt_id,
         reasoning=reasoning,
     )
     with database.write() as session:
-        save_draft(session, draft)
+        save_drafts(session, [draft])
     assert newest(database, campaign_id) == [draft]
 
 
 def test_drafts_come_in_order_and_in_more_than_one_batch(database: Database) -> None:
     images = store_images(database, 503)
     campaign_id = start_campaign(database, images)
-    reply = ask(DatabaseLedger(database, campaign_id), images[0])
+    reply = ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), images[0])
     saved = [
         make_draft(
             image,
@@ -78,7 +80,7 @@ def test_drafts_come_in_order_and_in_more_than_one_batch(database: Database) -> 
     ]
     with database.write() as session:
         for draft in reversed(saved):
-            assert save_draft(session, draft)
+            assert save_drafts(session, [draft])
     assert newest(database, campaign_id) == saved
 
 
@@ -96,7 +98,7 @@ def test_saving_a_draft_again_changes_nothing(database: Database) -> None:
     campaign_id = start_campaign(database, [image])
     draft = store_draft(database, campaign_id, image, make_finding())
     with database.write() as session:
-        assert not save_draft(session, draft)
+        assert not save_drafts(session, [draft])
     assert newest(database, campaign_id) == [draft]
 
 
@@ -106,7 +108,7 @@ def test_an_older_draft_that_is_saved_again_is_the_newest_once_more(database: Da
     first = store_draft(database, campaign_id, image, question="first")
     store_draft(database, campaign_id, image, question="second")
     with database.write() as session:
-        assert save_draft(session, first)
+        assert save_drafts(session, [first])
     assert newest(database, campaign_id) == [first]
 
 
@@ -116,7 +118,7 @@ def test_arms_do_not_mix(database: Database) -> None:
     main = store_draft(database, campaign_id, image)
     other = replace(main, draft_id="draft-other", arm="other")
     with database.write() as session:
-        save_draft(session, other)
+        save_drafts(session, [other])
     assert newest(database, campaign_id) == [main]
     assert newest(database, campaign_id, "other") == [other]
 

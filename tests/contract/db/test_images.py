@@ -15,6 +15,7 @@ from db.images import (
     count_images,
     file_names,
     find_imported,
+    images_by_hash,
     images_by_id,
     imported_files,
     labelled_images,
@@ -48,11 +49,13 @@ def test_a_source_is_read_back_and_its_terms_can_change(database: Database) -> N
     with database.write() as session:
         save_source(session, Source(name="wild", licence="unknown"))
         save_source(session, Source(name="demo", licence="CC0-1.0"))
-        save_source(session, Source(name="wild", licence="CC-BY-4.0", may_train=False))
+        changed = Source(name="wild", licence="CC-BY-4.0", may_train=False, terms="ask first")
+        save_source(session, changed)
     with database.read() as session:
         found = sources(session)
     assert list(found) == ["demo", "wild"]
-    assert found["wild"] == Source(name="wild", licence="CC-BY-4.0", may_train=False)
+    assert found["wild"] == changed
+    assert found["demo"].terms == ""
 
 
 def test_a_source_without_images_is_not_named(database: Database) -> None:
@@ -73,6 +76,20 @@ def test_an_image_is_read_back_as_it_was_saved(database: Database) -> None:
     with database.read() as session:
         found = images_by_id(session, [*(image.image_id for image in images), "img-none"])
     assert found == {image.image_id: image for image in images}
+
+
+def test_an_image_is_found_by_the_file_that_was_taken_in_and_by_the_one_that_is_kept(
+    database: Database,
+) -> None:
+    original = "f" * 64
+    image, other = make_image("one", original_sha256=original), make_image("two")
+    with database.write() as session:
+        save_source(session, Source(name="demo", licence="CC0-1.0"))
+        save_images(session, [image, other])
+    with database.read() as session:
+        assert images_by_hash(session, [original])[original] == image
+        assert images_by_hash(session, [other.sha256])[other.sha256] == other
+        assert images_by_hash(session, ["0" * 64]) == {}
 
 
 def test_known_images_stay_as_they_are(database: Database) -> None:

@@ -15,11 +15,20 @@ from core.records import AttemptOutcome, Authenticity, ReviewLevel, WorkState
 from db.chains import save_chains
 from db.engine import Database
 from db.ledger import DatabaseLedger
-from db.reports import ArmCosts, Costs, costs, status
+from db.reports import ArmCosts, Costs, costs, reviewed_drafts, status
+from db.reviews import save_correction, withdraw_corrections
 from db.tables import AttemptRow
-from db.work import add_work, claim, mark_chained, mark_drafted, quarantine, stop_campaign
-from tests.campaigns import NOON, ask, make_chain, start_campaign, store_draft, store_images
-from tests.unit.records import make_finding
+from db.work import add_work, claim, mark_chained, quarantine, stop_campaign
+from tests.campaigns import (
+    NOON,
+    ask,
+    make_chain,
+    mark_drafted,
+    start_campaign,
+    store_draft,
+    store_images,
+)
+from tests.unit.records import make_correction, make_finding
 
 
 def test_an_empty_database_has_a_status(database: Database) -> None:
@@ -99,7 +108,7 @@ def costs_of(database: Database, campaign_id: str, arms: Sequence[Arm], **settin
 def test_costs_name_the_ceilings_and_the_outcomes(database: Database) -> None:
     images = store_images(database, 2)
     campaign_id = start_campaign(database, images, ceiling_usd=2.5)
-    ledger = DatabaseLedger(database, campaign_id)
+    ledger = DatabaseLedger(database, campaign_id, teacher="rehearsal")
     ask(ledger, images[0])
     failed = ledger.open_attempt(
         request_hash="h", image_id=images[1].image_id, arm="main", model="m", reserved_usd=0.1
@@ -122,7 +131,7 @@ def test_costs_are_told_per_draft_and_forecast_to_the_end(database: Database) ->
     drafted = [image for image in images if image.image_id in {c.image_id for c in claims[:2]}]
     for image in drafted:
         store_draft(database, campaign_id, image)
-    ledger = DatabaseLedger(database, campaign_id)
+    ledger = DatabaseLedger(database, campaign_id, teacher="rehearsal")
     ask(ledger, images[0], "a reply that could not be used")
     ledger.open_attempt(
         request_hash="h", image_id=images[1].image_id, arm="main", model="m", reserved_usd=0.1
@@ -166,7 +175,7 @@ def test_costs_by_day_are_days_of_utc(database: Database) -> None:
     images = store_images(database, 3)
     campaign_id = start_campaign(database, images)
     for image in images:
-        ask(DatabaseLedger(database, campaign_id), image)
+        ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), image)
     started = [NOON.replace(hour=23, minute=59), NOON + timedelta(hours=12), NOON]
     with database.write() as session:
         for image, moment in zip(images, started, strict=True):
@@ -185,7 +194,9 @@ def test_costs_by_day_are_days_of_utc(database: Database) -> None:
 def test_costs_tell_what_all_campaigns_committed_today(database: Database) -> None:
     images = store_images(database, 1)
     for name in ("one", "other"):
-        ledger = DatabaseLedger(database, start_campaign(database, images, name=name))
+        ledger = DatabaseLedger(
+            database, start_campaign(database, images, name=name), teacher="rehearsal"
+        )
         with database.write() as session:
             ledger.reserve(session, 0.25, NOON)
     found = costs_of(database, "campaign-none", [])
@@ -205,3 +216,39 @@ def test_reports_can_be_printed_as_json(database: Database) -> None:
         money = costs(session, campaign_id, make_arms("main"), now=NOON)
         printed = json.dumps([asdict(status(session, campaign_id)), asdict(money)])
     assert json.loads(printed)[0]["work"] == {"new": 1}
+
+
+def test_a_reviewed_draft_has_what_counts_of_its_answers(database: Database) -> None:
+    images = store_images(database, 3)
+    campaign_id = start_campaign(database, images)
+    drafts = [store_draft(database, campaign_id, image, make_finding()) for image in images]
+    said = [make_correction(drafts[0], f"expert-{n}", make_finding()) for n in range(3)]
+    newer = make_correction(drafts[0], "expert-0", version=2, correction_id="correction-newer")
+    ruling = make_correction(
+        drafts[1], "judge", correction_id="correction-ruling", is_adjudication=True
+    )
+    with database.write() as session:
+        for correction in (*said, newer, ruling):
+            save_correction(session, correction)
+        withdraw_corrections(session, [said[2].correction_id])
+    with database.read() as session:
+        found = list(reviewed_drafts(session, campaign_id, ["main"]))
+        assert list(reviewed_drafts(session, campaign_id, ["other"])) == []
+        assert list(reviewed_drafts(session, "campaign-none", ["main"])) == []
+    assert [review.draft for review in found] == drafts[:2]
+    assert [review.image for review in found] == images[:2]
+    assert found[0].corrections == (newer, said[1])
+    assert found[0].ruling is None
+    assert (found[1].corrections, found[1].ruling) == ((), ruling)
+
+
+def test_an_answer_about_another_campaigns_draft_is_left_out(database: Database) -> None:
+    images = store_images(database, 1)
+    first, second = (start_campaign(database, images, name=name) for name in ("one", "other"))
+    draft = store_draft(database, first, images[0], make_finding())
+    store_draft(database, second, images[0], make_finding(), question="again")
+    with database.write() as session:
+        save_correction(session, make_correction(draft, "expert-1", make_finding()))
+    with database.read() as session:
+        assert [r.draft for r in reviewed_drafts(session, first, ["main"])] == [draft]
+        assert list(reviewed_drafts(session, second, ["main"])) == []

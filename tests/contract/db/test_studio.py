@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from core.records import AnnotationFate, Draft
+from core.records import AnnotationFate, Draft, TaskKind
 from db.engine import Database
 from db.studio import (
     AnnotationVersion,
     StudioProject,
     StudioTask,
+    Subject,
     count_undelivered,
     drafts_by_id,
     expert_of,
@@ -49,6 +50,7 @@ def project_in(database: Database, draft: Draft, **changes: Any) -> StudioProjec
         "server": SERVER,
         "campaign_id": draft.campaign_id,
         "form_id": "form-1",
+        "kind": TaskKind.REVIEW,
         "number": 1,
     }
     project = StudioProject(**{**values, **changes})
@@ -58,8 +60,16 @@ def project_in(database: Database, draft: Draft, **changes: Any) -> StudioProjec
 
 
 def task(key: str, draft: Draft, **changes: Any) -> StudioTask:
-    values: dict[str, Any] = {"project_key": "project-1", "draft_id": draft.draft_id}
+    values: dict[str, Any] = {
+        "project_key": "project-1",
+        "subject_id": draft.draft_id,
+        "image_id": draft.image_id,
+    }
     return StudioTask(task_key=key, **{**values, **changes})
+
+
+def subject_of(draft: Draft) -> Subject:
+    return Subject(subject_id=draft.draft_id, image_id=draft.image_id)
 
 
 def version(number: int, fate: AnnotationFate, **changes: Any) -> AnnotationVersion:
@@ -114,7 +124,7 @@ def test_a_draft_is_due_until_a_task_of_that_server_shows_it(database: Database)
     }
     with database.read() as session:
         due = undelivered_drafts(session, sources=["demo"], limit=None, **asked)
-        assert due == [second.draft_id, third.draft_id]
+        assert due == [subject_of(second), subject_of(third)]
         assert undelivered_drafts(session, sources=["demo"], limit=1, **asked) == due[:1]
         assert undelivered_drafts(session, sources=["other"], limit=None, **asked) == []
         assert count_undelivered(session, first.campaign_id, [first.arm]) == 1
@@ -135,7 +145,7 @@ def test_a_task_that_was_never_made_is_made_in_the_form_of_today(database: Datab
     }
     with database.read() as session:
         assert undelivered_drafts(session, form_id="form-1", **asked) == []
-        assert undelivered_drafts(session, form_id="form-2", **asked) == [draft.draft_id]
+        assert undelivered_drafts(session, form_id="form-2", **asked) == [subject_of(draft)]
         assert count_undelivered(session, draft.campaign_id, [draft.arm]) == 1
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from core.chain import as_sentences, build_chain
+from core.chain import build_chain
 from core.records import (
     Authenticity,
     Confidence,
@@ -96,9 +94,8 @@ def test_the_same_input_gives_the_same_id_and_another_correction_another() -> No
     assert chain_of().chain_id != chain_of(correction).chain_id
 
 
-@given(st.text())
-def test_sentences_are_one_line_and_stable(text: str) -> None:
-    once = as_sentences(text)
-    assert as_sentences(once) == once
-    assert "\n" not in once
-    assert not once or once[-1] in ".!?"
+def test_a_finding_without_a_word_of_evidence_never_enters_a_chain() -> None:
+    draft = make_draft(IMAGE, make_finding("texture"), make_finding("edge", evidence=" ... "))
+    chain = chain_of(draft=draft)
+    assert [finding.category for finding in chain.reasoning.findings] == ["texture"]
+    assert chain.contradictions == 0

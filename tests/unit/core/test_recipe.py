@@ -144,6 +144,31 @@ def test_a_mistake_in_an_exemplar_is_named(folder: Path, old: str, new: str, pro
         load_recipe(folder)
 
 
+def test_a_recipe_may_name_gold_images(folder: Path) -> None:
+    assert load_recipe(folder).gold == ()
+    image = f"img-{'0' * 20}"
+    path = folder / "gold.yaml"
+    path.write_text(f"gold: [{{image: {image}, categories: [edge]}}]", encoding="utf-8")
+    (entry,) = load_recipe(folder).gold
+    assert (entry.image, entry.categories) == (image, ("edge",))
+    assert load_recipe(folder).drafting_digest == load_recipe().drafting_digest
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        (["{image: one.jpg, categories: []}"], "image"),
+        ([f"{{image: img-{'0' * 20}, categories: [edgy]}}"], "edgy.*did you mean edge"),
+        ([f"{{image: img-{'0' * 20}, categories: []}}"] * 2, "must differ"),
+        ([f"{{image: img-{'0' * 20}, category: []}}"], "did you mean categories"),
+    ],
+)
+def test_a_wrong_gold_image_is_refused(folder: Path, entries: list[str], problem: str) -> None:
+    (folder / "gold.yaml").write_text(f"gold: [{', '.join(entries)}]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"gold\.yaml.*{problem}"):
+        load_recipe(folder)
+
+
 def test_exemplars_of_one_label_are_refused(folder: Path) -> None:
     path = folder / "exemplars.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("label: real", "label: fake"))

@@ -1,0 +1,389 @@
+"""Images and drafts a page at a time, narrowed by what they are; nothing loads a whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Select, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from core.records import (
+    Attempt,
+    Authenticity,
+    Correction,
+    Draft,
+    ImageRecord,
+    RequestText,
+    TeacherReply,
+    TraceOutcome,
+)
+from db.images import IMAGE_COLUMNS, image_of, images_by_id
+from db.ledger import attempts, replies_of_attempts
+from db.request_texts import request_texts
+from db.reviews import corrections_by_id
+from db.studio import drafts_by_id, lead_times
+from db.tables import (
+    AttemptRow,
+    ChainRow,
+    CorrectionRow,
+    DraftRow,
+    FileRow,
+    FindingRow,
+    ImageRow,
+    OutcomeRow,
+    ReasoningRow,
+)
+from db.tombstones import is_withdrawn
+
+UNLABELLED = "no label"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFilter:
+    """What images are to be; None: whatever."""
+
+    source: str | None = None
+    label: str | None = None
+    """`real`, `fake` or `no label`"""
+    generator: str | None = None
+    format: str | None = None
+    image_id: str | None = None
+    """how it begins"""
+
+
+class Fault(StrEnum):
+    """Why somebody should look at a draft."""
+
+    CONTRADICTION = "contradicts its verdict"
+    RETRIED = "needed more than one call"
+    EDITED = "an expert edited it"
+    REJECTED = "an expert rejected a trace"
+    IMAGE_REJECTED = "an expert rejected the image"
+    WRONG_VERDICT = "another verdict than the label"
+    NO_TRACE = "a fake without a trace"
+    INVENTED = "a photograph with a trace of generation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftFilter:
+    """What newest drafts are to be; None: whatever."""
+
+    campaign_id: str
+    arm: str | None = None
+    label: str | None = None
+    generator: str | None = None
+    category: str | None = None
+    fault: Fault | None = None
+    image_id: str | None = None
+    """how it begins"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftLine:
+    """One draft in a list."""
+
+    draft_id: str
+    image_id: str
+    arm: str
+    teacher: str
+    label: Authenticity | None
+    generator: str | None
+    verdict: Authenticity
+    findings: int
+    calls: int
+    corrections: int
+    """versions, those that count no longer too"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftDetails:
+    """All that is known of one draft."""
+
+    draft: Draft
+    image: ImageRecord
+    files: tuple[str, ...]
+    """the users' own that became the image, as source: name"""
+    attempts: tuple[Attempt, ...]
+    """all calls about the image in this arm"""
+    reply: TeacherReply | None
+    request: RequestText | None
+    corrections: tuple[Correction, ...]
+    """all versions, oldest first"""
+    seconds: Mapping[str, float]
+    """by correction id: for how long the task was open"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataCount:
+    """How many images have the same properties, in which a shortcut may lie."""
+
+    format: str
+    jpeg_quality: int | None
+    subsampling: str | None
+    width: int
+    height: int
+    label: Authenticity | None
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Near-duplicates."""
+
+    name: str
+    images: tuple[ImageRecord, ...]
+
+
+# Images
+
+
+def images_page(
+    session: Session, wanted: ImageFilter, *, limit: int, offset: int = 0
+) -> list[ImageRecord]:
+    """The images wanted that were not withdrawn, by id."""
+    statement = _images(IMAGE_COLUMNS, wanted).order_by(ImageRow.image_id)
+    rows = session.execute(statement.limit(limit).offset(offset)).mappings()
+    return [image_of(row) for row in rows]
+
+
+def count_wanted(session: Session, wanted: ImageFilter) -> int:
+    """How many images are wanted."""
+    found: int = session.execute(_images([func.count()], wanted)).scalar_one()
+    return found
+
+
+def values_of_images(session: Session) -> dict[str, list[str]]:
+    """The sources, generators and formats that occur, by name of the property."""
+    columns = {
+        "source": ImageRow.source,
+        "generator": ImageRow.generator,
+        "format": ImageRow.format,
+    }
+    return {
+        name: [
+            str(value)
+            for value in session.scalars(select(column).distinct().order_by(column))
+            if value is not None
+        ]
+        for name, column in columns.items()
+    }
+
+
+def categories(session: Session) -> list[str]:
+    """The trace categories that findings name, in order."""
+    named = select(FindingRow.category).distinct().order_by(FindingRow.category)
+    return list(session.scalars(named))
+
+
+def metadata_counts(session: Session, wanted: ImageFilter) -> list[MetadataCount]:
+    """The images wanted, counted by all properties at once."""
+    keys: list[Any] = [
+        ImageRow.format,
+        ImageRow.jpeg_quality,
+        ImageRow.subsampling,
+        ImageRow.width,
+        ImageRow.height,
+        ImageRow.label,
+    ]
+    statement = _images([*keys, func.count().label("images")], wanted).group_by(*keys)
+    return [MetadataCount(**row) for row in session.execute(statement).mappings()]
+
+
+def clusters_page(
+    session: Session, wanted: ImageFilter, *, mixed: bool, limit: int, offset: int = 0
+) -> list[Cluster]:
+    """Near-duplicate clusters of two images wanted or more, the largest first.
+
+    `mixed`: only those that hold both labels or several groups.
+    """
+    found = session.execute(
+        _clusters(wanted, mixed=mixed)
+        .order_by(func.count().desc(), ImageRow.cluster)
+        .limit(limit)
+        .offset(offset)
+    )
+    names = [row.cluster for row in found]
+    statement = _images(IMAGE_COLUMNS, wanted).where(ImageRow.cluster.in_(names))
+    members: dict[str, list[ImageRecord]] = {name: [] for name in names}
+    for row in session.execute(statement.order_by(ImageRow.image_id)).mappings():
+        members[row["cluster"]].append(image_of(row))
+    return [Cluster(name=name, images=tuple(images)) for name, images in members.items()]
+
+
+def count_clusters(session: Session, wanted: ImageFilter, *, mixed: bool) -> int:
+    """How many such clusters there are."""
+    inner = _clusters(wanted, mixed=mixed).subquery()
+    return session.execute(select(func.count()).select_from(inner)).scalar_one()
+
+
+def _clusters(wanted: ImageFilter, *, mixed: bool) -> Select[Any]:
+    statement = _images([ImageRow.cluster], wanted).group_by(ImageRow.cluster)
+    if not mixed:
+        return statement.having(func.count() > 1)
+    several = or_(
+        func.min(ImageRow.label) != func.max(ImageRow.label),
+        func.min(ImageRow.photo_group) != func.max(ImageRow.photo_group),
+    )
+    return statement.where(ImageRow.label.is_not(None)).having(several)
+
+
+def _images(columns: Any, wanted: ImageFilter) -> Select[Any]:
+    # `concat`: or SQLite takes the index over sources and labels, and sorts all it finds there
+    conditions: dict[str, Any] = {
+        "source": ImageRow.source.concat("") == wanted.source,
+        "label": _has_label(wanted.label),
+        "generator": ImageRow.generator == wanted.generator,
+        "format": ImageRow.format == wanted.format,
+        "image_id": ImageRow.image_id.startswith(wanted.image_id or "", autoescape=True),
+    }
+    asked = [value for name, value in conditions.items() if getattr(wanted, name)]
+    return select(*columns).select_from(ImageRow).where(~is_withdrawn(ImageRow.image_id), *asked)
+
+
+def _has_label(label: str | None) -> Any:
+    if label == UNLABELLED:
+        return ImageRow.label.is_(None)
+    return ImageRow.label == Authenticity(label) if label else None
+
+
+# Drafts
+
+
+def drafts_page(
+    session: Session, wanted: DraftFilter, *, limit: int, offset: int = 0
+) -> list[DraftLine]:
+    """The newest drafts wanted, by image and arm."""
+    columns: list[Any] = [
+        DraftRow.draft_id,
+        DraftRow.image_id,
+        DraftRow.arm,
+        DraftRow.teacher,
+        ImageRow.label,
+        ImageRow.generator,
+    ]
+    page = (
+        _drafts(columns, wanted)
+        .order_by(DraftRow.image_id, DraftRow.arm)
+        .limit(limit)
+        .offset(offset)
+        .subquery()
+    )
+    counts: dict[str, Any] = {
+        "findings": _count(FindingRow, FindingRow.reasoning_id == page.c.draft_id),
+        "calls": _count(
+            AttemptRow,
+            AttemptRow.image_id == page.c.image_id,
+            AttemptRow.campaign_id == wanted.campaign_id,
+            AttemptRow.arm == page.c.arm,
+        ),
+        "corrections": _count(CorrectionRow, CorrectionRow.draft_id == page.c.draft_id),
+    }
+    statement = (
+        select(
+            *page.columns,
+            ReasoningRow.verdict,
+            *(count.label(name) for name, count in counts.items()),
+        )
+        .join(ReasoningRow, ReasoningRow.reasoning_id == page.c.draft_id)
+        .order_by(page.c.image_id, page.c.arm)
+    )
+    return [DraftLine(**row) for row in session.execute(statement).mappings()]
+
+
+def count_drafts_wanted(session: Session, wanted: DraftFilter) -> int:
+    """How many newest drafts are wanted."""
+    found: int = session.execute(_drafts([func.count()], wanted)).scalar_one()
+    return found
+
+
+def draft_details(session: Session, draft_id: str) -> DraftDetails | None:
+    """One draft with everything around it; None where there is none."""
+    draft = drafts_by_id(session, [draft_id]).get(draft_id)
+    if draft is None:
+        return None
+    calls = attempts(session, campaign_id=draft.campaign_id, image_id=draft.image_id)
+    said = session.scalars(
+        select(CorrectionRow.correction_id)
+        .where(CorrectionRow.draft_id == draft_id)
+        .order_by(CorrectionRow.number)
+    ).all()
+    files = select(FileRow.source, FileRow.name).where(FileRow.image_id == draft.image_id)
+    text_id = draft.request_text_id
+    return DraftDetails(
+        draft=draft,
+        image=images_by_id(session, [draft.image_id])[draft.image_id],
+        files=tuple(f"{source}: {name}" for source, name in session.execute(files)),
+        attempts=tuple(call for call in calls if call.arm == draft.arm),
+        reply=replies_of_attempts(session, [draft.attempt_id]).get(draft.attempt_id),
+        request=request_texts(session, [text_id]).get(text_id) if text_id else None,
+        corrections=tuple(corrections_by_id(session, said)),
+        seconds=lead_times(session, said),
+    )
+
+
+def _drafts(columns: Any, wanted: DraftFilter) -> Select[Any]:
+    conditions: dict[str, Any] = {
+        "arm": DraftRow.arm == wanted.arm,
+        "label": _has_label(wanted.label),
+        "generator": ImageRow.generator == wanted.generator,
+        "category": _finds(FindingRow.category == wanted.category),
+        "fault": _FAULTS[wanted.fault] if wanted.fault else None,
+        "image_id": DraftRow.image_id.startswith(wanted.image_id or "", autoescape=True),
+    }
+    asked = [value for name, value in conditions.items() if getattr(wanted, name)]
+    return (
+        select(*columns)
+        .select_from(DraftRow)
+        .join(ImageRow, ImageRow.image_id == DraftRow.image_id)
+        .where(
+            DraftRow.campaign_id == wanted.campaign_id,
+            DraftRow.superseded_by.is_(None),
+            ~is_withdrawn(DraftRow.image_id),
+            *asked,
+        )
+    )
+
+
+def _count(row: Any, *conditions: Any) -> Any:
+    return select(func.count()).select_from(row).where(*conditions).scalar_subquery()
+
+
+def _finds(*conditions: Any) -> Any:
+    return exists().where(FindingRow.reasoning_id == DraftRow.draft_id, *conditions)
+
+
+def _has_outcome(outcome: TraceOutcome) -> Any:
+    # not `exists`: SQLite would go through all outcomes of a kind again for every draft
+    corrected = (
+        select(CorrectionRow.draft_id)
+        .join(OutcomeRow, OutcomeRow.correction_id == CorrectionRow.correction_id)
+        .where(OutcomeRow.outcome == outcome)
+    )
+    return DraftRow.draft_id.in_(corrected)
+
+
+_FAKE_TRACE = _finds(FindingRow.points_to == Authenticity.FAKE)
+_FAULTS: dict[Fault, Any] = {
+    Fault.CONTRADICTION: exists().where(
+        ChainRow.draft_id == DraftRow.draft_id, ChainRow.contradictions > 0
+    ),
+    Fault.RETRIED: exists().where(
+        AttemptRow.image_id == DraftRow.image_id,
+        AttemptRow.campaign_id == DraftRow.campaign_id,
+        AttemptRow.arm == DraftRow.arm,
+        AttemptRow.attempt_id != DraftRow.attempt_id,
+    ),
+    Fault.EDITED: _has_outcome(TraceOutcome.EDITED),
+    Fault.REJECTED: _has_outcome(TraceOutcome.REJECTED),
+    Fault.IMAGE_REJECTED: exists().where(
+        CorrectionRow.draft_id == DraftRow.draft_id, CorrectionRow.rejects_image
+    ),
+    Fault.WRONG_VERDICT: exists().where(
+        ReasoningRow.reasoning_id == DraftRow.draft_id, ReasoningRow.verdict != ImageRow.label
+    ),
+    Fault.NO_TRACE: (ImageRow.label == Authenticity.FAKE) & ~_FAKE_TRACE,
+    Fault.INVENTED: (ImageRow.label == Authenticity.REAL) & _FAKE_TRACE,
+}
