@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from core.errors import DataError
+from core.printable import printable
 
 KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -32,7 +33,6 @@ REASONS: Mapping[int, str] = MappingProxyType(
 )
 HIDDEN: Final = re.compile(r"\.(?!\.)")
 """how hidden names begin: a dot, and no second one"""
-UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Packed(Protocol):
@@ -181,8 +181,3 @@ def shown_name(name: str) -> str:
         data = name.encode("utf-8", "surrogatepass")
     text = data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     return printable(text)
-
-
-def printable(text: str) -> str:
-    """Text that nobody has checked on one line of output: a control character as `\\u000a`."""
-    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,21 +115,41 @@ class _Sample:
 # Tables
 
 
-def label_tables(images: Sequence[ImageRecord]) -> tuple[LabelTable, ...]:
+class Described(Protocol):
+    """An image, or many that have the same properties."""
+
+    @property
+    def format(self) -> str: ...
+    @property
+    def jpeg_quality(self) -> int | None: ...
+    @property
+    def subsampling(self) -> str | None: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def label(self) -> Authenticity | None: ...
+
+
+def label_tables(
+    images: Sequence[Described], *, numbers: Sequence[int] | None = None
+) -> tuple[LabelTable, ...]:
     """Label against format, JPEG quality band, chroma subsampling, size and aspect.
 
-    Unlabelled images are left out.
+    Unlabelled images are left out. `numbers`: how many images each stands for; None: one.
     """
+    counted = list(zip(images, numbers or [1] * len(images), strict=True))
     return (
-        _table("Format", images, lambda image: image.format),
-        _table("JPEG quality", images, _quality_band, in_order=True),
-        _table("Chroma subsampling", images, lambda image: image.subsampling or NO_SUBSAMPLING),
-        _table("Size in pixels", images, lambda image: f"{image.width} x {image.height}"),
-        _table("Aspect, width to height", images, lambda i: f"{i.width / i.height:.2f}"),
+        _table("Format", counted, lambda image: image.format),
+        _table("JPEG quality", counted, _quality_band, in_order=True),
+        _table("Chroma subsampling", counted, lambda image: image.subsampling or NO_SUBSAMPLING),
+        _table("Size in pixels", counted, lambda image: f"{image.width} x {image.height}"),
+        _table("Aspect, width to height", counted, lambda i: f"{i.width / i.height:.2f}"),
     )
 
 
-def _quality_band(image: ImageRecord) -> str:
+def _quality_band(image: Described) -> str:
     if image.jpeg_quality is None:
         return "no JPEG"
     first = (image.jpeg_quality - 1) // BAND * BAND + 1
@@ -138,16 +158,16 @@ def _quality_band(image: ImageRecord) -> str:
 
 def _table(
     title: str,
-    images: Iterable[ImageRecord],
-    value_of: Callable[[ImageRecord], str],
+    images: Iterable[tuple[Described, int]],
+    value_of: Callable[[Described], str],
     *,
     in_order: bool = False,
 ) -> LabelTable:
     """The frequent values first, or all of them `in_order`."""
     counts: dict[str, Counter[Authenticity]] = defaultdict(Counter)
-    for image in images:
+    for image, number in images:
         if image.label is not None:
-            counts[value_of(image)][image.label] += 1
+            counts[value_of(image)][image.label] += number
     if in_order:
         return LabelTable(title=title, rows=tuple(_row(v, counts[v]) for v in sorted(counts)))
     values = sorted(counts, key=lambda value: (-counts[value].total(), value))

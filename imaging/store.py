@@ -15,15 +15,16 @@ from core.ids import sha256_bytes
 from imaging.files import explain
 
 PLACE: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z]{3,4}")
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 INCOMING: Final = "incoming"
 STALE_SECONDS: Final = 3600
 
 
 class ImageStore:
-    """A folder of `ab/cd/<sha256>.<suffix>`; what it holds is never changed.
+    """A folder of `ab/cd/<sha256>.<suffix>`; a file in it is never changed.
 
-    A file appears under its name complete or not at all: it is written beside and renamed. Adding
-    the same bytes again does nothing.
+    Only withdrawn images are removed. A file appears under its name complete or not at all: it is
+    written beside and renamed. Adding the same bytes again does nothing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,6 +76,25 @@ class ImageStore:
                 f"image {place} is not in the image store {self.folder} ({explain(error)}); "
                 "ingest its collection again"
             ) from None
+
+    def remove(self, digest: str) -> list[str]:
+        """Remove the file whose bytes have this SHA-256; returns the paths that it was under.
+
+        DataError for what is no SHA-256, ConfigError when the file cannot be removed.
+        """
+        if not DIGEST.fullmatch(digest):
+            raise DataError(f"{digest!r} is no SHA-256")
+        folder = self.folder / digest[:2] / digest[2:4]
+        found = [path for path in folder.glob(f"{digest}.*") if path.stem == digest]
+        for path in found:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"image store {self.folder}: {path.name} cannot be removed "
+                    f"({error.strerror}); grant the right to write there"
+                ) from None
+        return [path.relative_to(self.folder).as_posix() for path in sorted(found)]
 
     def sweep(self) -> None:
         """Remove what killed processes left half written more than an hour ago."""

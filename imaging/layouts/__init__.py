@@ -19,13 +19,14 @@ from imaging.layouts import (
     fakebench,
     fakeclue,
     folder,
+    loki,
     manifest,
     shapes,
     shards,
     synthscars,
     synthwildx,
 )
-from imaging.layouts.found import FoundFile, FoundTrace, Layout, found_bytes
+from imaging.layouts.found import FoundFile, FoundQuestion, FoundTrace, Layout, found_bytes
 from imaging.layouts.plain import read_plain
 from imaging.layouts.tree import Tree, inner_tree, open_tree
 
@@ -36,6 +37,7 @@ __all__ = [
     "PLAIN",
     "Collection",
     "FoundFile",
+    "FoundQuestion",
     "FoundTrace",
     "Layout",
     "found_bytes",
@@ -50,6 +52,7 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
     fakeclue.LAYOUT,
     synthscars.LAYOUT,
     synthwildx.LAYOUT,
+    loki.LAYOUT,
     *shards.LAYOUTS,
     folder.LAYOUT,
     *shapes.LAYOUTS,

@@ -1,18 +1,20 @@
 """FakeClue (of FakeVLM): `data_json/{train,test}.json` beside folders `{train,test}/<kind>/...`.
 
-In its JSON a label of 0 means fake.
+In its JSON a label of 0 means fake. Each image has one question and one answer, a verdict with its
+reasons.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from core.errors import ConfigError, DataError
 from imaging.files import shown_name
-from imaging.layouts.found import FoundFile, Layout, found_from
+from imaging.layouts.found import FoundFile, FoundQuestion, Layout, found_from
 from imaging.layouts.plain import UNKNOWN_GENERATOR
 from imaging.layouts.records import ZERO_IS_FAKE, label_of, text_of
 from imaging.layouts.rows import read_records
@@ -26,6 +28,8 @@ SWAPPED_FACES: Final = re.compile(
     re.DOTALL,
 )
 """FaceForensics++: the folder names the one or two people of a video"""
+EXPLANATION: Final = "explanation"
+IMAGE_MARK: Final = "<image>"
 
 
 def recognise_fakeclue(tree: Tree) -> str | None:
@@ -66,13 +70,32 @@ def _find(tree: Tree, root: str, record: Any, people: Mapping[str, str], place: 
     faces = SWAPPED_FACES.fullmatch(path)
     method = faces.group("method") if faces else None
     is_turned = label.opposite.value in path.split("/")
-    return found_from(
+    found = found_from(
         find_inside(tree, f"{root}/{path}" if root else path),
         label=label,
         generator=shown_name(method or UNKNOWN_GENERATOR),
         group=people[faces.group("people")] if faces else None,
         refusal=f"labelled {label.value}, but its folder says otherwise" if is_turned else None,
     )
+    return replace(found, questions=tuple(_questions(record)))
+
+
+def _questions(record: Mapping[str, Any]) -> Iterator[FoundQuestion]:
+    """The two turns of the conversation; nothing where they are not there."""
+    turns = record.get("conversations")
+    said = [
+        turn["value"].replace(IMAGE_MARK, "").strip()
+        for turn in (turns if isinstance(turns, list) else [])
+        if isinstance(turn, dict) and isinstance(turn.get("value"), str)
+    ]
+    if said and said[0]:
+        yield FoundQuestion(
+            key="answer",
+            axis=EXPLANATION,
+            text=said[0],
+            reference=said[1] if len(said) > 1 and said[1] else None,
+            topic=str(record["cate"]) if record.get("cate") else None,
+        )
 
 
 def _join_people(records: Iterable[Any]) -> Mapping[str, str]:

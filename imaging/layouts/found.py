@@ -22,6 +22,21 @@ class FoundTrace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundQuestion:
+    """One question that a published benchmark asks about an image."""
+
+    key: str
+    """tells it from the others about the same image; the field of its answer in a result file"""
+    axis: str
+    """the ability that it tests, as the benchmark calls it"""
+    text: str
+    reference: str | None
+    """what should be answered; None: its owners keep it to themselves"""
+    topic: str | None = None
+    """what the image shows, where the collection says so"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundFile:
     """One file of a collection, still unread."""
 
@@ -40,6 +55,8 @@ class FoundFile:
     licence: str | None = None
     traces: tuple[FoundTrace, ...] = ()
     """what the collection itself says is wrong with it; taken in by nobody, for evaluation"""
+    questions: tuple[FoundQuestion, ...] = ()
+    """likewise for evaluation alone"""
     refusal: str | None = None
     """why it is not to be read"""
     is_hidden: bool = False

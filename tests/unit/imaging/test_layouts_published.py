@@ -239,6 +239,40 @@ def test_fakebench_has_zero_for_fake_and_is_for_evaluation_only(tmp_path: Path) 
     }
 
 
+def test_fakebench_asks_what_its_three_files_ask(tmp_path: Path) -> None:
+    root = fakebench(
+        tmp_path,
+        {"image_id": "sd-02303.png", "authenticity": 0, "question": "Is it?", "answer": "yes"},
+    )
+    clue = {
+        "image_id": "sd-02303.png", "generation_model": "sd", "telltale_clues": "",
+        "faultfinding_mode": "Why is it fake?", "inference_mode": "What is it?",
+    }  # fmt: skip
+    write_json(root / "Evaluation/FakeClue.json", [clue])
+    aspects = {"image_id": "sd-02303.png", "Q1": "How is its texture?", "A1": "Waxy.", "Q2": " "}
+    write_json(root / "Evaluation/FakeQA.json", [aspects])
+    fake, photograph = read(tmp_path)
+    assert [question.key for question in photograph.questions] == ["answer"]
+    assert [(q.key, q.axis, q.text, q.reference) for q in fake.questions] == [
+        ("answer", "detection", "Is it fake?", "?"),
+        ("answer 2", "detection", "Is it?", "yes"),
+        ("faultfinding_mode", "interpretation", "Why is it fake?", None),
+        ("inference_mode", "reasoning", "What is it?", None),
+        ("A1", "fine-grained", "How is its texture?", "Waxy."),
+    ]
+
+
+def test_fakeclue_asks_the_first_turn_and_expects_the_second(tmp_path: Path) -> None:
+    lay_out(tmp_path, "test/doc/fake/1.png")
+    turns = [{"value": "<image>\nReal or fake?"}, {"value": "This is a fake image. Torn letters."}]
+    record = {"image": "doc/fake/1.png", "label": 0, "cate": "doc", "conversations": turns}
+    write_json(tmp_path / "data_json/test.json", [record])
+    (found,) = read(tmp_path)
+    (question,) = found.questions
+    assert (question.text, question.topic) == ("Real or fake?", "doc")
+    assert question.reference == "This is a fake image. Torn letters."
+
+
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
@@ -317,6 +351,64 @@ def test_synthscars_marks_regions_and_explanations(tmp_path: Path, spelling: str
         FoundTrace(place="sky", explanation="", outlines=()),
     )
     assert "train/images/2.png" not in found
+
+
+def loki(root: Path) -> Path:
+    """LOKI's image part in small: its lists, one of them in UTF-16, and four pictures."""
+    lay_out(root / "media_data/image/object", "1.png", "2.jpg", "3.png", "4.png")
+
+    def entry(name: str, kind: str, answer: str = "yes", **more: object) -> dict[str, object]:
+        path = f"./media_data/image/object/{name}"
+        said = {"image_path": path, "question": f"{kind}?", "answer": answer}
+        kinds = {"modality": "image-text", "question_type": f"image_{kind}_object"}
+        return {**said, **kinds, "metric": "open-ended", **more}
+
+    both = [f"./media_data/image/object/{name}" for name in ("1.png", "2.jpg")]
+    write_json(
+        root / "data_json/image/image_tf.json",
+        [
+            entry("1.png", "tf_fake_ask"),
+            entry("1.png", "tf_fake_ask", "no", question="Is it a photograph?"),
+            entry("2.jpg", "tf_real_ask", "no"),
+            entry("3.png", "tf_fake_ask"),
+            entry("3.png", "tf_real_ask"),
+            {"question": "?", "modality": "image-text"},
+            {"video_path": "1.mp4", "modality": "video-text"},
+            entry("1.png", "mc_fake_from", image_path=both, choices=["A", "B"]),
+        ],
+    )
+    regional = [
+        {"region": [1, 2, 4, 3], "desc": "six fingers"},
+        {"region": [1, 2, 0, 3], "desc": "a box of nothing"},
+    ]
+    problems = {"global": [{"desc": "too smooth"}], "regional": regional}
+    judged = entry("4.png", "vqa", metric="image-model-as-judge", problems=problems)
+    text = json.dumps([judged])
+    (root / "data_json/image/image_regional.json").write_text(text, encoding="utf-16")
+    return root
+
+
+def test_loki_labels_by_what_it_asks_and_marks_boxes(tmp_path: Path) -> None:
+    root = loki(tmp_path / "LOKI")
+    assert recognised(root)[0] == "loki"
+    found = {f.name.removeprefix("media_data/image/object/"): f for f in read(root)}
+    fake, real, torn, judged = (found[name] for name in ("1.png", "2.jpg", "3.png", "4.png"))
+    assert (fake.label, fake.generator) == by_maker("unknown")
+    assert (real.label, real.generator) == PHOTO
+    assert torn.refusal == "its entries call it both real and fake"
+    assert found["data_json/image/image_tf.json, entry 6"].refusal == "an entry without image_path"
+    assert len(found) == 5
+    assert [(q.key, q.axis, q.reference, q.topic) for q in fake.questions] == [
+        ("answer", "detection", "yes", "object"),
+        ("answer 2", "detection", "no", "object"),
+    ]
+    assert judged.label is Authenticity.FAKE
+    assert judged.questions[0].reference == "too smooth\nsix fingers\na box of nothing"
+    assert [trace.outlines for trace in judged.traces] == [
+        (),
+        (((1.0, 2.0), (4.0, 2.0), (4.0, 4.0), (1.0, 4.0)),),
+        (),
+    ]
 
 
 def write_parquet(path: Path, columns: Mapping[str, object], group: int = 2) -> Path:

@@ -130,3 +130,17 @@ def test_the_sweep_takes_old_leftovers_alone(store: ImageStore) -> None:
     store.sweep()
     assert [path.name for path in incoming.iterdir()] == ["young"]
     assert store.holds(place)
+
+
+def test_a_removed_file_is_gone_under_every_suffix(store: ImageStore) -> None:
+    places = [store.add(PICTURE, suffix) for suffix in (".jpg", ".png")]
+    other = store.add(b"another picture", ".jpg")
+    assert store.remove(sha256_bytes(PICTURE)) == places
+    assert store.remove(sha256_bytes(PICTURE)) == []
+    assert store.holds(other)
+
+
+@pytest.mark.parametrize("digest", ["", "*", "../../secret", "A" * 64])
+def test_only_a_hash_can_be_removed(store: ImageStore, digest: str) -> None:
+    with pytest.raises(DataError, match="is no SHA-256"):
+        store.remove(digest)
