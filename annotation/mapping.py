@@ -1,31 +1,31 @@
 """Between our records and Label Studio's JSON, exactly and both ways; nothing is read or sent.
 
 What the form hides is absent from an annotation: the words of an accepted trace are the draft's.
-Regions are percentages of the upright picture there, fractions of it here.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from annotation.answers import Answers, Result
 from annotation.interface import (
     ACCEPT,
     ADDED,
-    BOX,
+    BRUSH,
     CONCLUSION,
     CONFIDENCE,
     EDIT,
     IMAGE,
     NO_TRACE,
     NO_TRACE_CHOICE,
-    POLYGON,
+    REGIONS,
     REJECT,
     added_name,
     trace_name,
 )
+from annotation.regions import drawn, region_of
 from core.errors import DataError
 from core.ids import canonical_json, content_id
 from core.records import (
@@ -34,6 +34,7 @@ from core.records import (
     Correction,
     Draft,
     ImageRecord,
+    Mask,
     Reasoning,
     Region,
     TraceFinding,
@@ -41,14 +42,10 @@ from core.records import (
 )
 from core.taxonomy import Taxonomy
 
-MODEL_VERSION: Final = "draft"
-"""of every prediction: a project shows predictions of one version only"""
 SPEAKS_FOR: Final = {
     Authenticity.FAKE: "speaks for a generated picture",
     Authenticity.REAL: "speaks for a photograph",
 }
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +96,13 @@ def _user_id(user: Any) -> int | None:
 # From a draft to a task
 
 
-def task_of(
-    draft: Draft, image: ImageRecord, taxonomy: Taxonomy, *, picture: str, task_key: str
-) -> dict[str, Any]:
-    """A task with its prediction, as the server imports it.
-
-    `picture` is the address of the image; nothing else in the task tells where it comes from.
-    """
-    findings = draft.reasoning.findings
-    traces = [
+def traces_of(draft: Draft, taxonomy: Taxonomy) -> list[dict[str, str]]:
+    """Heading and words of each trace, as the form shows them."""
+    findings = enumerate(draft.reasoning.findings, start=1)
+    return [
         {"heading": _heading(number, finding, taxonomy), "text": finding.evidence}
-        for number, finding in enumerate(findings, start=1)
+        for number, finding in findings
     ]
-    prediction = {"model_version": MODEL_VERSION, "result": prediction_of(draft, image)}
-    data = {"image": picture, "key": task_key, "traces": traces}
-    return {"data": data, "predictions": [prediction]}
 
 
 def prediction_of(draft: Draft, image: ImageRecord) -> list[Result]:
@@ -124,7 +113,8 @@ def prediction_of(draft: Draft, image: ImageRecord) -> list[Result]:
         results.append(_choice(trace_name("verdict", number), ACCEPT))
         results.append(_text(trace_name("text", number), finding.evidence))
         if finding.region is not None:
-            results.append(_region_result(number, finding.region, image))
+            shape, parts = drawn(finding.region, image)
+            results.append(_result(trace_name(shape, number), **parts))
     if not reasoning.findings:
         results.append(_choice(NO_TRACE, NO_TRACE_CHOICE))
     if reasoning.conclusion:
@@ -138,32 +128,16 @@ def _heading(number: int, finding: TraceFinding, taxonomy: Taxonomy) -> str:
     return f"{number}. {name}: {SPEAKS_FOR[finding.points_to]}"
 
 
-def _result(name: str, kind: str, value: dict[str, Any]) -> Result:
-    return {"id": name, "from_name": name, "to_name": IMAGE, "type": kind, "value": value}
+def _result(name: str, **parts: Any) -> Result:
+    return {"id": name, "from_name": name, "to_name": IMAGE, **parts}
 
 
 def _choice(name: str, chosen: str) -> Result:
-    return _result(name, "choices", {"choices": [str(chosen)]})
+    return _result(name, type="choices", value={"choices": [str(chosen)]})
 
 
 def _text(name: str, text: str) -> Result:
-    return _result(name, "textarea", {"text": [text]})
-
-
-def _region_result(number: int, region: Region, image: ImageRecord) -> Result:
-    left, top, right, bottom = region.bounding_box()
-    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    if region.points == corners:
-        sides = {"x": left, "y": top, "width": right - left, "height": bottom - top}
-        place: dict[str, Any] = {name: 100 * side for name, side in sides.items()}
-        value = {**place, "rotation": 0, "rectanglelabels": [BOX]}
-        result = _result(trace_name(BOX, number), "rectanglelabels", value)
-    else:
-        points = [[100 * x, 100 * y] for x, y in region.points]
-        value = {"points": points, "closed": True, "polygonlabels": [POLYGON]}
-        result = _result(trace_name(POLYGON, number), "polygonlabels", value)
-    size = {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
-    return {**result, **size}
+    return _result(name, type="textarea", value={"text": [text]})
 
 
 # From an annotation to a correction
@@ -210,15 +184,13 @@ def correction_of(
     )
 
 
-class _Answers:
-    """The results of an annotation by control."""
+class _Answers(Answers):
+    """The answers to a review, trace by trace."""
 
     def __init__(self, annotation: Annotation, draft: Draft, image: ImageRecord) -> None:
+        super().__init__(annotation.results)
         self._draft = draft
-        self._by_name: dict[str, list[Result]] = {}
-        for result in annotation.results:
-            if isinstance(result, Mapping) and "from_name" in result:  # relations have none
-                self._by_name.setdefault(str(result["from_name"]), []).append(dict(result))
+        self._image = image
         self._predicted = {result["id"]: result for result in prediction_of(draft, image)}
 
     def findings(self) -> list[tuple[TraceFinding | None, TraceOutcome]]:
@@ -233,7 +205,8 @@ class _Answers:
         verdict = self.choice(trace_name("verdict", number))
         if verdict == REJECT:
             return None, TraceOutcome.REJECTED
-        region = self._region(trace_name(BOX, number), trace_name(POLYGON, number), where, drafted)
+        controls = [trace_name(shape, number) for shape in REGIONS]
+        region = self._region(controls, where, drafted)
         kept = replace(drafted, region=region)
         if verdict == ACCEPT:
             return kept, TraceOutcome.ACCEPTED
@@ -252,7 +225,7 @@ class _Answers:
             where = f"added trace {number}"
             category = self.choice(added_name("category", number))
             text = self.text(added_name("text", number))
-            region = self._region(added_name(BOX, number), added_name(POLYGON, number), where)
+            region = self._region([added_name(shape, number) for shape in REGIONS], where)
             if category is None and not text.strip() and region is None:
                 continue
             if category not in taxonomy or not text.strip():
@@ -260,35 +233,22 @@ class _Answers:
             assert category is not None
             yield TraceFinding(category=category, evidence=text, points_to=verdict, region=region)
 
-    def choice(self, name: str) -> str | None:
-        """The one choice made in a control; None when nothing was chosen."""
-        chosen = [item for result in self._results(name) for item in _value(result, "choices")]
-        if len(chosen) > 1:
-            raise DataError(f"control {name} holds more than one answer")
-        return str(chosen[0]) if chosen else None
-
-    def text(self, name: str) -> str:
-        """What stands in a text box, exactly; several entries become lines."""
-        lines = [str(line) for result in self._results(name) for line in _value(result, "text")]
-        return "\n".join(lines)
-
-    def _results(self, name: str) -> list[Result]:
-        return self._by_name.get(name, [])
-
     def _region(
-        self, box: str, polygon: str, where: str, drafted: TraceFinding | None = None
-    ) -> Region | None:
-        drawn = [*self._results(box), *self._results(polygon)]
-        if len(drawn) > 1:
-            raise DataError(f"{where} has {len(drawn)} regions: one box or one polygon can be kept")
-        if not drawn:
+        self, controls: Sequence[str], where: str, drafted: TraceFinding | None = None
+    ) -> Region | Mask | None:
+        results = [result for control in controls for result in self.results(control)]
+        if not results:
             return None
-        (result,) = drawn
-        if drafted is not None and self._is_untouched(result):
+        if len(results) > 1 and any(REGIONS[BRUSH].lower() != r.get("type") for r in results):
+            raise DataError(
+                f"{where} has {len(results)} regions: one box, one polygon or brush strokes alone "
+                "can be kept"
+            )
+        if drafted is not None and len(results) == 1 and self._is_untouched(results[0]):
             return drafted.region
         try:
-            return _region_of(result)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return region_of(results, self._image)
+        except (KeyError, TypeError, ValueError):
             raise DataError(f"{where} has a region that cannot be read") from None
 
     def _is_untouched(self, result: Result) -> bool:
@@ -296,49 +256,3 @@ class _Answers:
         if predicted is None or predicted["from_name"] != result["from_name"]:
             return False
         return result.get("origin") == "prediction" or result["value"] == predicted["value"]
-
-
-def _value(result: Result, kind: str) -> Sequence[Any]:
-    value = result.get("value", {}).get(kind, [])
-    return [value] if isinstance(value, str) else value
-
-
-def _region_of(result: Result) -> Region:
-    if result.get("image_rotation"):
-        raise ValueError("drawn on a turned picture")
-    value = result["value"]
-    if result["type"] == "polygonlabels":
-        corners = [(float(x), float(y)) for x, y in value["points"]]
-        if len(corners) < 3:
-            raise ValueError("a polygon needs three corners")
-    else:
-        size = (float(result["original_width"]), float(result["original_height"]))
-        corners = _rectangle_corners(value, size)
-    return Region(points=tuple((_fraction(x), _fraction(y)) for x, y in corners))
-
-
-def _rectangle_corners(
-    value: Mapping[str, Any], size: tuple[float, float]
-) -> list[tuple[float, float]]:
-    """The corners in percent. A turned rectangle turns in pixels, around its first corner."""
-    left, top = float(value["x"]), float(value["y"])
-    width, height = float(value["width"]), float(value["height"])
-    turn = math.radians(float(value.get("rotation", 0)))
-    if not turn:
-        right, bottom = left + width, top + height
-        return [(left, top), (right, top), (right, bottom), (left, bottom)]
-    aspect = size[0] / size[1]
-    right_x, right_y = width * math.cos(turn), width * aspect * math.sin(turn)
-    down_x, down_y = -height / aspect * math.sin(turn), height * math.cos(turn)
-    return [
-        (left, top),
-        (left + right_x, top + right_y),
-        (left + right_x + down_x, top + right_y + down_y),
-        (left + down_x, top + down_y),
-    ]
-
-
-def _fraction(percent: float) -> float:
-    if not math.isfinite(percent):
-        raise ValueError(f"{percent} is no place on a picture")
-    return min(max(percent / 100, 0.0), 1.0)

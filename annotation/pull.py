@@ -1,35 +1,35 @@
 """What experts answered becomes corrections: `python -m annotation pull`.
 
 Every version of every annotation is kept. A poll sees what changed since the last pull, with an
-overlap; where the numbers then differ from the server's, or when asked for, every task is looked
-at, which finds what was deleted.
+overlap. Where the server then has fewer annotations than we know, or when asked for, an export of
+everything is compared, which finds what was deleted.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final
 
-from annotation.mapping import Annotation, annotation_of, correction_of
-from annotation.push import PICTURES, Desk, require_ours
+from annotation.blind import settle_blind
+from annotation.desk import Desk
+from annotation.kinds import Answer, Kept, Kind
+from annotation.mapping import annotation_of
+from annotation.projects import answered_projects, forget_deleted, require_ours
+from annotation.studio import ServerFailed
 from core.errors import DataError
 from core.ids import canonical_json, content_id
-from core.records import AnnotationFate, Correction
-from db.images import images_by_id
-from db.reviews import next_version, save_correction, withdraw_corrections
+from core.records import AnnotationFate
 from db.studio import (
     AnnotationVersion,
     StudioProject,
     StudioTask,
-    drafts_by_id,
     expert_of,
     newest_versions,
-    projects,
     save_version,
     set_polled_until,
     set_task_ids,
@@ -49,20 +49,41 @@ History = Sequence[AnnotationVersion]
 class PullSummary:
     """What one pull found."""
 
-    new: Counter[AnnotationFate] = field(default_factory=Counter)
+    new: dict[AnnotationFate, int] = field(default_factory=dict)
     """versions that were not known, by what became of them"""
     lost_tasks: int = 0
     """tasks that somebody deleted on the server; the next push makes them again"""
+    guided: int = 0
+    """images that blind experts have settled since the last pull"""
+    hard: int = 0
+    """images that too many blind experts took for what they are not"""
+    failed_tasks: dict[int, str] = field(default_factory=dict)
+    """tasks that the server cannot spell out, with what it says, by task id"""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether anything was found."""
+        return bool(self.new or self.lost_tasks or self.guided or self.hard)
+
+    def count(self, fate: AnnotationFate) -> None:
+        """One more new version."""
+        self.new[fate] = self.new.get(fate, 0) + 1
 
 
 def pull(desk: Desk, *, full: bool = False) -> PullSummary:
-    """Fetch what is new from every project of the campaign; running it again changes nothing."""
+    """Fetch what is new from every project of the recipe; running it again changes nothing.
+
+    No answer is lost when the recipe begins a new campaign or asks for a kind no longer. One that
+    a form of today does not know how to read is kept as unreadable.
+    """
     summary = PullSummary()
-    with desk.database.read() as session:
-        known = projects(session, desk.campaign_id, server=desk.studio.server)
-    for project in known:
-        if project.form_id != PICTURES.form_id and project.project_id is not None:
-            _Pull(desk, project, summary).run(full=full)
+    for at in desk.everywhere:
+        forget_deleted(at)
+        for project in answered_projects(at):
+            _Pull(at, at.kind(project.kind), project, summary).run(full=full)
+    settled = settle_blind(desk.database, desk.recipe)
+    summary.hard = sum(guidance.hard is not None for guidance in settled)
+    summary.guided = len(settled) - summary.hard
     return summary
 
 
@@ -71,6 +92,7 @@ class _Pull:
     """The pull of one project."""
 
     desk: Desk
+    kind: Kind
     project: StudioProject
     summary: PullSummary
 
@@ -86,25 +108,33 @@ class _Pull:
             self.project_id, changed_after=since - OVERLAP if since else None
         )
         self._look_at(changed)
-        if full or self._numbers_differ():
-            seen = self._look_at(self.desk.studio.tasks(self.project_id))
-            self._look_for_lost(seen)
+        if full or self._has_fewer():
+            self._look_for_lost(self._look_at(self._everything()))
 
-    def _numbers_differ(self) -> bool:
+    def _everything(self) -> Iterable[Raw]:
+        studio = self.desk.studio
+        try:
+            return studio.snapshot(self.project_id)
+        except ServerFailed:  # one answer that it cannot write spoils the whole export
+            return studio.tasks(self.project_id)
+
+    def _has_fewer(self) -> bool:
+        """Whether answers are gone; those that came since the poll are there at the next one."""
         where = require_ours(self.desk.studio, self.project)
         there = where["total_annotations_number"] + where["skipped_annotations_number"]
         with self.desk.database.read() as session:
             newest = newest_versions(session, self.project.project_key)
             here = sum(version.fate is not AnnotationFate.DELETED for _, version in newest)
-        return bool(there != here)
+        return bool(there < here)
 
     def _look_at(self, raw_tasks: Iterable[Raw]) -> set[int]:
         """Keep what is new in these tasks; returns their ids."""
         seen: set[int] = set()
         newest = self.project.polled_until
-        for batch in _in_batches(raw_tasks):
+        for all_of_batch in _in_batches(raw_tasks):
+            seen.update(int(raw["id"]) for raw in all_of_batch)
+            batch = self._without_failed(all_of_batch)
             self._keep(batch)
-            seen.update(int(raw["id"]) for raw in batch)
             moments = [datetime.fromisoformat(raw["updated_at"]) for raw in batch]
             newest = max([*moments, *([newest] if newest else [])])
         if newest is not None:
@@ -112,31 +142,53 @@ class _Pull:
                 set_polled_until(session, self.project.project_key, newest)
         return seen
 
+    def _without_failed(self, batch: Sequence[Raw]) -> list[Raw]:
+        failed = {int(raw["id"]): str(raw["failed"]) for raw in batch if "failed" in raw}
+        self.summary.failed_tasks |= failed
+        return [raw for raw in batch if "failed" not in raw]
+
     def _look_for_lost(self, seen: set[int]) -> None:
         """Tasks of ours that the server no longer has, and the answers that went with them."""
         studio = self.desk.studio
-        with self.desk.database.read() as session:
-            tasks = tasks_of(session, self.project.project_key)
-        missing = [t for t in tasks.values() if t.task_id is not None and t.task_id not in seen]
+        there = [task for task in self._tasks.values() if task.task_id is not None]
+        missing = [task for task in there if task.task_id not in seen]
         lost = [task for task in missing if studio.task(task.task_id or 0) is None]
-        for task in lost:
-            self._keep_task(task, [])
+        with self.desk.database.read() as session:
+            histories = versions(session, [task.task_key for task in lost])
+        for history in histories.values():
+            if history[-1].fate is not AnnotationFate.DELETED:
+                self._keep_end(history)
         with self.desk.database.write() as session:
             set_task_ids(session, {task.task_key: None for task in lost})
         self.summary.lost_tasks += len(lost)
 
-    def _keep(self, batch: Sequence[Raw]) -> None:
+    @cached_property
+    def _tasks(self) -> dict[str, StudioTask]:
         with self.desk.database.read() as session:
-            tasks = tasks_of(session, self.project.project_key)
-        for raw in batch:
-            task = tasks.get(str(raw["data"].get("key")))
-            if task is not None and task.task_id in (None, raw["id"]):  # not a copy made by hand
-                self._keep_task(task, raw["annotations"])
+            return tasks_of(session, self.project.project_key)
 
-    def _keep_task(self, task: StudioTask, raw_annotations: Sequence[Raw]) -> None:
-        """Append what is new in the answers to one task, and the end of those that are gone."""
+    def _keep(self, batch: Sequence[Raw]) -> None:
+        """Append what is new in the answers to some tasks."""
+        found = [(self._tasks.get(str(raw["data"].get("key"))), raw) for raw in batch]
+        ours = [
+            (task, raw["annotations"])
+            for task, raw in found
+            if task is not None and task.task_id in (None, raw["id"])  # not a copy made by hand
+        ]
         with self.desk.database.read() as session:
-            histories = versions(session, [task.task_key])
+            histories = versions(session, [task.task_key for task, _ in ours])
+        for task, raw_annotations in ours:
+            own = {
+                annotation_id: history
+                for annotation_id, history in histories.items()
+                if history[-1].task_key == task.task_key
+            }
+            self._keep_task(task, raw_annotations, own)
+
+    def _keep_task(
+        self, task: StudioTask, raw_annotations: Sequence[Raw], histories: Mapping[int, History]
+    ) -> None:
+        """Append what is new in the answers to one task, and the end of those that are gone."""
         for raw in sorted(raw_annotations, key=lambda item: (item["updated_at"], item["id"])):
             history = histories.get(int(raw["id"]), [])
             if not history or _says_more(raw, history[-1]):
@@ -145,18 +197,18 @@ class _Pull:
         for annotation_id, history in histories.items():
             if annotation_id in there or history[-1].fate is AnnotationFate.DELETED:
                 continue
-            if not self.desk.studio.has_annotation(annotation_id):  # else a page has only moved
+            if not self.desk.studio.has_annotation(annotation_id):  # else it came in between
                 self._keep_end(history)
 
     def _keep_version(self, task: StudioTask, raw: Raw, history: History) -> None:
-        version, correction = self._read(task, raw, len(history) + 1)
+        version, kept = self._read(task, raw, len(history) + 1)
         with self.desk.database.write() as session:
-            if correction is not None:
-                save_correction(session, correction)
+            if kept is not None:
+                kept.save(session)
             if version.fate is AnnotationFate.SKIPPED:
-                withdraw_corrections(session, _corrections_in(history))
+                self.kind.withdraw(session, _records_in(history))
             save_version(session, version)
-        self.summary.new[version.fate] += 1
+        self.summary.count(version.fate)
 
     def _keep_end(self, history: History) -> None:
         """The annotation was deleted: what it said counts no longer."""
@@ -167,18 +219,18 @@ class _Pull:
             number=last.number + 1,
             fate=AnnotationFate.DELETED,
             reason=None,
-            correction_id=None,
+            record_id=None,
             raw="{}",
         )
         with self.desk.database.write() as session:
-            withdraw_corrections(session, _corrections_in(history))
+            self.kind.withdraw(session, _records_in(history))
             save_version(session, end)
-        self.summary.new[AnnotationFate.DELETED] += 1
+        self.summary.count(AnnotationFate.DELETED)
 
     def _read(
         self, task: StudioTask, raw: Raw, number: int
-    ) -> tuple[AnnotationVersion, Correction | None]:
-        """A version and what became of it; with its correction when it counts."""
+    ) -> tuple[AnnotationVersion, Kept | None]:
+        """A version and what became of it; with its record when it counts."""
         annotation_id = int(raw["id"])
         version = AnnotationVersion(
             version_id=self._version_id(annotation_id, number),
@@ -190,41 +242,18 @@ class _Pull:
         )
         try:
             annotation = annotation_of(raw)
-            version = replace(
-                version,
-                expert=self._expert(annotation.completed_by),
-                lead_time_s=annotation.lead_time_s,
-            )
+            expert = self._expert(annotation.completed_by)
+            version = replace(version, expert=expert, lead_time_s=annotation.lead_time_s)
             if annotation.is_overwritten:
                 reason = f"saved by {self._expert(annotation.updated_by)} in the end"
                 return replace(version, fate=AnnotationFate.OVERWRITTEN, reason=reason), None
             if annotation.was_cancelled:
                 return replace(version, fate=AnnotationFate.SKIPPED), None
-            correction = self._correction(task, annotation, version)
+            answer = Answer(annotation=annotation, expert=expert, key=version.version_id)
+            kept = self.kind.read(self.desk.records, task, answer)
         except DataError as error:
             return replace(version, reason=str(error)), None
-        counted = replace(
-            version, fate=AnnotationFate.COUNTED, correction_id=correction.correction_id
-        )
-        return counted, correction
-
-    def _correction(
-        self, task: StudioTask, annotation: Annotation, version: AnnotationVersion
-    ) -> Correction:
-        assert version.expert is not None
-        with self.desk.database.read() as session:
-            draft = drafts_by_id(session, [task.draft_id])[task.draft_id]
-            image = images_by_id(session, [draft.image_id])[draft.image_id]
-            following = next_version(session, draft.draft_id, version.expert)
-        return correction_of(
-            annotation,
-            draft,
-            image,
-            self.desk.recipe.taxonomy,
-            expert=version.expert,
-            version=following,
-            key=version.version_id,
-        )
+        return replace(version, fate=AnnotationFate.COUNTED, record_id=kept.record_id), kept
 
     def _expert(self, user_id: int | None) -> str:
         if user_id is None:
@@ -246,8 +275,8 @@ def _says_more(raw: Raw, last: AnnotationVersion) -> bool:
         return canonical_json(raw) != last.raw
 
 
-def _corrections_in(history: History) -> list[str]:
-    return [version.correction_id for version in history if version.correction_id is not None]
+def _records_in(history: History) -> list[str]:
+    return [version.record_id for version in history if version.record_id is not None]
 
 
 def _in_batches(raw_tasks: Iterable[Raw]) -> Iterator[list[Raw]]:

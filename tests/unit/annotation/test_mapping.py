@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation.brush import encode
 from annotation.interface import review_form
-from annotation.mapping import Annotation, annotation_of, correction_of, prediction_of, task_of
+from annotation.mapping import Annotation, annotation_of, correction_of, prediction_of, traces_of
+from annotation.regions import drawn
 from core.errors import DataError
 from core.recipe import load_recipe
 from core.records import (
@@ -20,13 +22,16 @@ from core.records import (
     Confidence,
     Correction,
     Draft,
+    Mask,
     Region,
     TraceFinding,
     TraceOutcome,
 )
+from tests.masks import masks
 from tests.unit.records import make_draft, make_finding, make_image, make_reasoning
 
 IMAGE = make_image(width=640, height=480)
+OTHER = Mask(width=64, height=48, counts=(5, 3067))
 TAXONOMY = load_recipe().taxonomy
 FORM = review_form(TAXONOMY)
 ACCEPTED, EDITED = TraceOutcome.ACCEPTED, TraceOutcome.EDITED
@@ -47,7 +52,7 @@ findings = st.builds(
     category=st.sampled_from(TAXONOMY.ids),
     evidence=texts,
     points_to=st.sampled_from(Authenticity),
-    region=st.none() | polygons | boxes,
+    region=st.none() | polygons | boxes | masks(width=640, height=480),
 )
 reasonings = st.builds(
     make_reasoning,
@@ -106,7 +111,7 @@ def written(text: str) -> dict[str, list[str]]:
 # Laws
 
 
-@given(st.lists(findings, max_size=12), reasonings, st.booleans())
+@given(st.lists(findings, max_size=6), reasonings, st.booleans())
 def test_who_agrees_with_every_word_says_exactly_the_draft(
     found: list[TraceFinding], plain: Any, hides: bool
 ) -> None:
@@ -119,12 +124,14 @@ def test_who_agrees_with_every_word_says_exactly_the_draft(
 @given(st.lists(findings, max_size=6), reasonings)
 def test_every_prediction_fits_the_form(found: list[TraceFinding], plain: Any) -> None:
     draft = make_draft(IMAGE, reasoning=replace(plain, findings=tuple(found)))
-    task = task_of(draft, IMAGE, TAXONOMY, picture="/data/x.png", task_key="0" * 16)
-    FORM.check(task["predictions"][0]["result"], len(found))
-    assert [trace["text"] for trace in task["data"]["traces"]] == [f.evidence for f in found]
+    FORM.check(prediction_of(draft, IMAGE), len(found))
+    assert [trace["text"] for trace in traces_of(draft, TAXONOMY)] == [f.evidence for f in found]
 
 
-@given(st.lists(st.tuples(findings, st.sampled_from([ACCEPTED, EDITED, REJECTED]), texts)))
+judgements = st.tuples(findings, st.sampled_from([ACCEPTED, EDITED, REJECTED]), texts)
+
+
+@given(st.lists(judgements, max_size=6))
 def test_each_trace_gets_the_outcome_that_was_chosen(
     judged: list[tuple[TraceFinding, TraceOutcome, str]],
 ) -> None:
@@ -155,13 +162,13 @@ def test_a_region_drawn_by_hand_is_kept_to_the_last_digit_but_one(region: Region
         elif "rotation" in result["value"]:
             result["value"]["rotation"] = 0.0
     (finding,) = correct(annotation(results), draft).reasoning.findings
-    assert finding.region is not None
-    for drawn, meant in zip(finding.region.points, region.points, strict=True):
-        assert drawn == pytest.approx(meant, abs=1e-12)
+    assert isinstance(finding.region, Region)
+    for there, meant in zip(finding.region.points, region.points, strict=True):
+        assert there == pytest.approx(meant, abs=1e-12)
 
 
 @given(
-    st.floats(20, 60), st.floats(20, 60), st.floats(1, 15), st.floats(1, 15), st.floats(-180, 180)
+    st.floats(25, 60), st.floats(25, 60), st.floats(1, 15), st.floats(1, 15), st.floats(-180, 180)
 )
 def test_a_turned_box_turns_in_pixels(
     x: float, y: float, width: float, height: float, turn: float
@@ -188,7 +195,7 @@ def box_region(**place: float) -> Region:
     }  # fmt: skip
     results = [*prediction_of(draft, IMAGE), box]
     (finding,) = correct(annotation(results), draft).reasoning.findings
-    assert finding.region is not None
+    assert isinstance(finding.region, Region)
     return finding.region
 
 
@@ -252,11 +259,15 @@ def test_answers_that_contradict_one_another_are_refused_with_the_place(
 @pytest.mark.parametrize(
     "damage",
     [
-        {"image_rotation": 90},
+        {"original_width": 480, "original_height": 640},
+        {"original_width": None},
+        {"type": "brushlabels", "value": {"format": "rle", "rle": [1, 2, 3]}},
+        {"type": "brushlabels", "value": {"format": "rle", "rle": ["a"]}},
+        {"type": "brushlabels", "value": {"format": "rle", "rle": encode(OTHER)}},
         {"value": {"x": 1, "y": 1, "width": "wide", "height": 1}},
         {"value": {"x": float("nan"), "y": 1, "width": 1, "height": 1}},
         {"value": {}},
-        {"original_height": 0, "value": {"x": 1, "y": 1, "width": 1, "height": 1, "rotation": 5}},
+        {"original_height": 0},
         {"type": "polygonlabels", "value": {"points": [[1, 1], [2, 2]]}},
     ],
 )
@@ -264,11 +275,64 @@ def test_a_region_that_cannot_be_read_is_refused(damage: dict[str, Any]) -> None
     draft = draft_of(make_finding())
     box = {
         "id": "drawn", "from_name": "box_0", "to_name": "image", "type": "rectanglelabels",
-        "original_width": 640, "original_height": 480, "value": {},
+        "original_width": 640, "original_height": 480,
+        "value": {"x": 1, "y": 1, "width": 1, "height": 1, "rotation": 5},
     }  # fmt: skip
     results = [*prediction_of(draft, IMAGE), {**box, **damage}]
     with pytest.raises(DataError, match="trace 1 has a region that cannot be read"):
         correct(annotation(results), draft)
+
+
+@given(st.sampled_from([0, 90, 180, 270]), st.sampled_from([1, 2, 0.5]), polygons | boxes)
+def test_how_the_screen_showed_a_picture_moves_no_region(
+    turn: int, scale: float, region: Region
+) -> None:
+    draft = draft_of(make_finding())
+    shape, parts = drawn(region, IMAGE)
+    shown = {
+        "image_rotation": turn, "original_width": 640 * scale, "original_height": 480 * scale,
+    }  # fmt: skip
+    result = {"id": "drawn", "from_name": f"{shape}_0", "to_name": "image", **parts, **shown}
+    (finding,) = correct(
+        annotation([*prediction_of(draft, IMAGE), result]), draft
+    ).reasoning.findings
+    assert isinstance(finding.region, Region)
+    for here, meant in zip(finding.region.points, region.points, strict=True):
+        assert here == pytest.approx(meant, abs=1e-12)
+
+
+def brush_stroke(mask: Mask, number: int = 0) -> dict[str, Any]:
+    _, parts = drawn(mask, IMAGE)
+    return {"id": f"stroke-{number}", "from_name": "brush_0", "to_name": "image", **parts}
+
+
+def test_brush_strokes_of_one_trace_are_one_mask() -> None:
+    draft = draft_of(make_finding())
+    first = Mask(width=640, height=480, counts=(0, 10, 307190))
+    second = Mask(width=640, height=480, counts=(5, 10, 307185))
+    strokes = [brush_stroke(first, 1), brush_stroke(second, 2)]
+    (finding,) = correct(
+        annotation([*prediction_of(draft, IMAGE), *strokes]), draft
+    ).reasoning.findings
+    assert finding.region == Mask(width=640, height=480, counts=(0, 15, 307185))
+
+
+def test_a_brush_that_was_rubbed_out_is_no_region() -> None:
+    draft = draft_of(make_finding())
+    stroke = brush_stroke(Mask(width=640, height=480, counts=(0, 1, 307199)))
+    stroke["value"]["rle"] = encode(Mask(width=640, height=480, counts=(307200,)))
+    (finding,) = correct(
+        annotation([*prediction_of(draft, IMAGE), stroke]), draft
+    ).reasoning.findings
+    assert finding.region is None
+
+
+def test_a_box_beside_a_brush_is_refused() -> None:
+    region = Region(points=((0.1, 0.1), (0.2, 0.1), (0.2, 0.2), (0.1, 0.2)))
+    draft = draft_of(replace(make_finding(), region=region))
+    stroke = brush_stroke(Mask(width=640, height=480, counts=(0, 1, 307199)))
+    with pytest.raises(DataError, match="one box, one polygon or brush strokes alone"):
+        correct(annotation([*prediction_of(draft, IMAGE), stroke]), draft)
 
 
 def test_two_regions_of_one_trace_are_refused() -> None:

@@ -145,8 +145,12 @@ def test_status_asks_no_server(
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {
         "undelivered": 0,
-        "tasks": 0,
+        "tasks": {},
         "annotations": {},
         "corrected_images": 0,
+        "guided_images": 0,
+        "hard_images": 0,
+        "exemplars": {},
+        "preferences": None,
         "flags": [],
     }
