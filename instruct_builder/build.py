@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
+import numpy as np
+
 from core.errors import ConfigError
+from core.ids import seed_of, sha256_text
 from core.recipe import Audit, Recipe
-from core.records import ReviewLevel, Source, Split
+from core.records import BenchmarkImage, ReviewLevel, Source, Split
 from core.sources import choose_sources
+from core.split import connect
 from db.benchmarks import benchmark_images, relatives
 from db.chains import count_chains, newest_chains
 from db.engine import Database
 from db.images import sources as read_sources
+from db.tombstones import tombstones_by_hash, withdrawn_chains
 from db.work import campaign_id_of
 from imaging.overlaps import Kinship, find_overlaps, overlap_warning
 from imaging.shortcuts import TooFew, measure_metadata
 from imaging.store import ImageStore
+from instruct_builder.baseline import TextBaseline
 from instruct_builder.card import CARD, render_card
 from instruct_builder.checks import (
     Balance,
@@ -29,31 +35,36 @@ from instruct_builder.checks import (
     NoNames,
     Options,
     Overlaps,
+    Planned,
     RightAnswers,
     Shortcuts,
     Splits,
     UniqueRows,
 )
-from instruct_builder.expand import expand_chain
-from instruct_builder.families import Plan, plan_asks
+from instruct_builder.columns import Positions, columns_of
+from instruct_builder.croissant import CROISSANT, render_croissant
+from instruct_builder.general import Apart, GeneralCheck, read_general
+from instruct_builder.hashing import scramble
+from instruct_builder.making import Making
 from instruct_builder.manifest import BuildFacts, Manifest
+from instruct_builder.plan import Plan, make_plan
 from instruct_builder.preview import PREVIEW, Scenes, render_preview
+from instruct_builder.questions import VerdictQuestions
+from instruct_builder.repetition import NearDuplicates
+from instruct_builder.rewordings import Rewordings
 from instruct_builder.selection import Member, Pair, Selection, Spec, leave_out, select, state_facts
-from instruct_builder.shards import (
-    Placed,
-    ShardWriter,
-    locked,
-    published,
-    rows_table,
-)
+from instruct_builder.shards import ShardWriter, instructions_of, locked, published
+from instruct_builder.staging import FOLDER as STAGING
+from instruct_builder.staging import Range, Staging, ranges_of, with_general
+from instruct_builder.stopwatch import Spent
 from instruct_builder.templates import read_templates
+from instruct_builder.variety import Variety
+from instruct_builder.verdict_before import VerdictBefore
+from instruct_builder.words import ImageColumns, Words, image_columns
 
-BLOCK = 500
-"""chains that are expanded at a time"""
+CHECKED_ROWS = 65_536
+"""rows that are looked at together"""
 RECIPE = "recipe.json"
-
-Report = Callable[[int, int], None]
-"""chains done, chains in all"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,8 @@ class BuildSummary:
     manifest: Manifest
     unchanged: bool
     """the set was there already and nothing was written"""
+    spent: Mapping[str, Spent]
+    """by part: reading, planning, making, checking, publishing"""
 
 
 def build(  # noqa: PLR0913 - a use case and its options
@@ -79,7 +92,9 @@ def build(  # noqa: PLR0913 - a use case and its options
     release: bool = False,
     accept_shortcuts: bool = False,
     accept_overlaps: bool = False,
-    report: Report | None = None,
+    rows: int | None = None,
+    rewordings: Path | None = None,
+    making: Making | None = None,
 ) -> BuildSummary:
     """Build a shard set in `out`, or do nothing when it is there already.
 
@@ -95,27 +110,35 @@ def build(  # noqa: PLR0913 - a use case and its options
         seed=recipe.settings.build.seed if seed is None else seed,
         arms=(arm,) if arm else recipe.settings.drafting.chain_arms,
         min_review=min_review or recipe.settings.review.min_review,
+        rows=rows or recipe.settings.build.rows,
+        rewordings=None if rewordings is None else Rewordings.read(rewordings),
     )
     audit = recipe.settings.audit
-    selection = _read_chains(database, spec, source)
-    selection, overlaps = _find_overlaps(database, selection, audit)
-    facts = state_facts(selection, spec).model_copy(update={"checks": Checks([overlaps]).facts()})
+    making = making or Making()
+    watch = making.stopwatch
+    with watch.part("reading"):
+        selection = _read_chains(database, spec, source)
+        selection, overlaps = _find_overlaps(database, selection, audit)
+        facts = state_facts(selection, spec).model_copy(
+            update={
+                "checks": Checks([overlaps]).facts(),
+                "tombstones": _read_tombstones(database, spec),
+            }
+        )
     if (release or audit.on_overlap == "stop") and not accept_overlaps:
         _refuse_overlaps(facts)
     stops = (release or audit.on_shortcut == "stop") and not accept_shortcuts
     with locked(out):
         if (present := _find_present(out, facts)) is not None:
             _refuse_shortcuts(present, stops=stops)
-            return BuildSummary(folder=out, manifest=present, unchanged=True)
-        shortcuts = Shortcuts(_measure_shortcuts(selection, audit))
+            return BuildSummary(folder=out, manifest=present, unchanged=True, spent=watch.spent)
+        with watch.part("checking"):
+            shortcuts = Shortcuts(_measure_shortcuts(selection, audit))
         facts = facts.model_copy(update={"checks": Checks([overlaps, shortcuts]).facts()})
         _refuse_shortcuts(facts, stops=stops)
-        manifest = _write(out, selection, spec, facts, store, report or _report_nothing)
-    return BuildSummary(folder=out, manifest=manifest, unchanged=False)
-
-
-def _report_nothing(done: int, total: int) -> None:
-    """For callers that show no progress."""
+        apart = _keep_apart(database, selection, spec) if facts.general else None
+        manifest = _write(out, selection, spec, facts, store, making, apart)
+    return BuildSummary(folder=out, manifest=manifest, unchanged=False, spent=watch.spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +165,12 @@ def _read_chains(database: Database, spec: Spec, source: str | None) -> Selectio
         if not pairs:
             raise ConfigError(_explain_nothing(chains, allowed, spec))
     return select(pairs, [chains.known[name] for name in allowed], spec, forbidden)
+
+
+def _read_tombstones(database: Database, spec: Spec) -> tuple[str, ...]:
+    """The images that would be in the set had they not been withdrawn."""
+    with database.read() as session:
+        return tuple(withdrawn_chains(session, campaign_id_of(spec.recipe), spec.arms))
 
 
 def _choose(chains: _Chains, source: str | None) -> Sequence[str]:
@@ -235,6 +264,35 @@ def _refuse_overlaps(facts: BuildFacts) -> None:
         )
 
 
+def _keep_apart(database: Database, selection: Selection, spec: Spec) -> Apart:
+    """What general instructions may not be about, nor say."""
+    held_out = [m for m in selection.members if m.split is not Split.TRAIN]
+    with database.read() as session:
+        benchmarks = list(benchmark_images(session))
+
+    def withdrawn(hashes: Collection[str]) -> Collection[str]:
+        with database.read() as session:
+            return tombstones_by_hash(session, hashes)
+
+    return Apart(
+        images={member.image.image_id for member in selection.members},
+        kept_back=[*(_as_benchmark(m) for m in held_out), *benchmarks],
+        withdrawn=withdrawn,
+        names=selection.names,
+        questions=VerdictQuestions(spec.templates),
+    )
+
+
+def _as_benchmark(member: Member) -> BenchmarkImage:
+    image = member.image
+    return BenchmarkImage(
+        benchmark=member.split,
+        name=image.image_id,
+        sha256=image.original_sha256,
+        phash=image.phash,
+    )
+
+
 def _measure_shortcuts(selection: Selection, audit: Audit) -> Figures:
     score = measure_metadata(member.image for member in selection.members)
     if isinstance(score, TooFew):
@@ -270,65 +328,191 @@ def _write(
     spec: Spec,
     facts: BuildFacts,
     store: ImageStore,
-    report: Report,
+    making: Making,
+    apart: Apart | None,
 ) -> Manifest:
-    """Make the rows, check them, and only then publish."""
-    checks = _make_checks(selection, spec)
-    scenes = Scenes(selection.members, spec.recipe.settings.demo.preview_images)
+    """Plan, make the shards, check them, and only then publish."""
+    staging, watch = Staging(out / STAGING), making.stopwatch
+    digest = sha256_text(facts.model_copy(update={"checks": {}}).model_dump_json())
+    with making.started(_expected_shards(selection, spec)) as make:
+        if not staging.is_for(digest):
+            with watch.part("planning"):
+                _plan(staging, digest, selection, spec, store, apart, making.workers)
+            staging = Staging(out / STAGING)
+        with watch.part("making"):
+            make(staging)
+    with watch.part("checking"):
+        found = _check(staging, selection, spec, making).facts()
+    checked = facts.model_copy(update={"checks": found | facts.checks})
+    with watch.part("publishing"):
+        return _publish(out, staging, selection, spec, checked, store)
+
+
+def _expected_shards(selection: Selection, spec: Spec) -> int:
+    settings = spec.recipe.settings.build
+    rows = spec.rows or len(selection.members) * sum(settings.rows_per_chain.values())
+    return max(1, rows // settings.rows_per_shard)
+
+
+def _publish(
+    out: Path,
+    staging: Staging,
+    selection: Selection,
+    spec: Spec,
+    facts: BuildFacts,
+    store: ImageStore,
+) -> Manifest:
+    """Give what was made its place and its documents; the manifest comes last."""
     with ShardWriter(out, rows_per_shard=spec.recipe.settings.build.rows_per_shard) as writer:
-        for placed in _expand(selection, spec, report):
-            table = rows_table(placed)
-            checks.see(table)
-            writer.add_rows(table)
-            writer.add_images((item.image, item.split) for item in placed)
-            scenes.see(placed)
-        checked = facts.model_copy(update={"checks": checks.facts() | facts.checks})
+        used = np.unique(staging.plan.chain).tolist()
+        writer.add_images((selection.members[i].image, selection.members[i].split) for i in used)
+        if staging.general is not None:
+            writer.add_images((image, Split.TRAIN) for image in staging.general.images)
+        scenes = _scenes(staging, selection, spec)
+        for number in range(len(staging.ranges)):
+            writer.adopt(staging.make_shard(number))
         writer.add_document(RECIPE, _recipe_bytes(spec.recipe))
-        writer.add_document(CARD, render_card(writer.manifest(checked)))
-        page = render_preview(scenes, writer.manifest(checked), spec.recipe.taxonomy, store.read)
+        writer.add_document(CARD, render_card(writer.manifest(facts)))
+        writer.add_document(CROISSANT, render_croissant(writer.manifest(facts)))
+        page = render_preview(scenes, writer.manifest(facts), spec.recipe.taxonomy, store.read)
         writer.add_document(PREVIEW, page)
-        return writer.publish(checked)
+        manifest = writer.publish(facts)
+    staging.clear()
+    return manifest
 
 
-def _make_checks(selection: Selection, spec: Spec) -> Checks:
-    chains = [member.chain for member in selection.members]
+def _plan(
+    staging: Staging,
+    digest: str,
+    selection: Selection,
+    spec: Spec,
+    store: ImageStore,
+    apart: Apart | None,
+    threads: int,
+) -> None:
+    """Decide every row of the set, and write down what shards are made from."""
+    members, taxonomy = selection.members, spec.recipe.taxonomy
+    chains = columns_of((member.chain for member in members), taxonomy)
+    bounds = [0, *np.cumsum([len([*group]) for _, group in groupby(m.split for m in members)])]
+    plan = make_plan(
+        [chains.take(start, stop) for start, stop in pairwise(map(int, bounds))],
+        spec.templates,
+        taxonomy,
+        seed=spec.seed,
+        rows=spec.rows,
+        shares=spec.recipe.settings.build.shares,
+        threads=threads,
+    )
+    settings = spec.recipe.settings.build
+    ranges = ranges_of(plan, [member.split for member in members], settings.rows_per_shard)
+    general = None
+    if settings.general and apart:
+        general = read_general(settings.general, _train_rows(ranges), store, apart, seed=spec.seed)
+        ranges = with_general(
+            ranges, general.table, settings.general.order, settings.rows_per_shard
+        )
+    staging.prepare(
+        digest,
+        plan,
+        chains,
+        _image_columns(members),
+        Words(spec.templates, taxonomy),
+        ranges,
+        general,
+    )
+
+
+def _train_rows(ranges: Sequence[Range]) -> int:
+    """To train on, without general ones."""
+    return sum(each.stop - each.start for each in ranges if each.split is Split.TRAIN)
+
+
+def _image_columns(members: Sequence[Member]) -> ImageColumns:
+    return image_columns(
+        {
+            "chain_id": [m.chain.chain_id for m in members],
+            "image_id": [m.image.image_id for m in members],
+            "image_path": [m.image.path for m in members],
+            "image_sha256": [m.image.sha256 for m in members],
+            "label": [m.image.label for m in members],
+            "generator": [m.image.generator for m in members],
+            "source": [m.image.source for m in members],
+            "split": [m.split for m in members],
+            "review_level": [m.chain.review_level for m in members],
+        }
+    )
+
+
+def _check(staging: Staging, selection: Selection, spec: Spec, making: Making) -> Checks:
+    """Look at the whole plan, and at the rows of a sample of the images."""
+    checks = _make_checks(selection, spec, staging)
+    plan = staging.plan
+    checks.see_plan(Planned(plan, staging.chains, staging.words))
+    wanted = len(plan) if making.check_all else spec.recipe.settings.checks.sample_rows
+    for rows in _sampled(plan, staging, spec.seed, wanted):
+        checks.see_rows(staging.picked_rows(rows))
+    return checks
+
+
+def _sampled(plan: Plan, staging: Staging, seed: int, wanted: int) -> Iterator[Positions]:
+    """Rows of whole images, about so many in all, some at a time; drawn by hash."""
+    starts = plan.row_starts
+    lengths = np.diff(starts)
+    chosen = np.arange(len(lengths))
+    if wanted < len(plan):
+        upper = staging.chains.upper[plan.chain[starts[:-1]]]
+        order = np.argsort(scramble(upper ^ np.uint64(seed_of("sample", seed))), kind="stable")
+        number = int(np.searchsorted(np.cumsum(lengths[order]), wanted)) + 1
+        chosen = np.sort(order[:number])
+    part = np.cumsum(lengths[chosen]) // CHECKED_ROWS
+    for images in np.split(chosen, np.flatnonzero(np.diff(part)) + 1):
+        yield np.concatenate([np.arange(starts[i], starts[i + 1]) for i in images])
+
+
+def _scenes(staging: Staging, selection: Selection, spec: Spec) -> Scenes:
+    """The instructions of the images that the preview shows."""
+    scenes = Scenes(selection.members, spec.recipe.settings.demo.preview_images)
+    place_of = {member.image.image_id: at for at, member in enumerate(selection.members)}
+    plan = staging.plan
+    for member in scenes.members:
+        at = place_of[member.image.image_id]
+        start, stop = (int(p) for p in np.searchsorted(plan.chain, [at, at + 1]))
+        rows = staging.rows(start, stop)
+        scenes.instructions[member.image.image_id] = instructions_of(rows)
+    return scenes
+
+
+def _make_checks(selection: Selection, spec: Spec, staging: Staging) -> Checks:
     images = [(member.image, member.split) for member in selection.members]
+    general = staging.general
+    others = [(image, Split.TRAIN) for image in general.images] if general else []
+    limits = spec.recipe.settings.checks
+    component_of = connect((image.group, image.cluster) for image, _ in images)
     return Checks(
         [
-            Splits(images, spec.recipe.settings.split.holdout_generators),
+            Splits([*images, *others], spec.recipe.settings.split.holdout_generators),
             UniqueRows(),
-            RightAnswers(spec.templates, chains),
-            Options(spec.templates, spec.recipe.taxonomy, chains),
+            RightAnswers(spec.templates),
+            Options(spec.recipe.taxonomy),
             NoNames(selection.names),
             Balance(spec.templates),
+            TextBaseline(
+                spec.templates,
+                {image.image_id: component_of[image.group] for image, _ in images},
+                most_auc=limits.text_only_auc,
+            ),
+            VerdictBefore(spec.templates, most_share=limits.verdict_before),
+            NearDuplicates(most_rows=limits.near_rows, most_images=limits.alike_images),
+            Variety(most_share=limits.pattern_share),
+            *([GeneralCheck(general, _train_rows(staging.ranges))] if general else []),
         ]
     )
 
 
-def _expand(selection: Selection, spec: Spec, report: Report) -> Iterator[list[Placed]]:
-    """Rows of the members in their order; each split is planned, and so balanced, by itself."""
-    done = 0
-    for _, group in groupby(selection.members, key=lambda member: member.split):
-        members = list(group)
-        chains = [member.chain for member in members]
-        plan = plan_asks(chains, spec.templates, spec.recipe.taxonomy, seed=spec.seed)
-        for start in range(0, len(members), BLOCK):
-            placed = [_place(member, plan) for member in members[start : start + BLOCK]]
-            yield [item for item in placed if item.instructions]
-            done += len(placed)
-            report(done, len(selection.members))
-
-
-def _place(member: Member, plan: Plan) -> Placed:
-    return Placed(
-        image=member.image,
-        split=member.split,
-        review_level=member.chain.review_level,
-        instructions=expand_chain(member.chain, member.image, plan),
-    )
-
-
 def _recipe_bytes(recipe: Recipe) -> bytes:
-    """The resolved recipe, without the folder that it came from."""
+    """The resolved recipe, without the folders that it and a general set came from."""
     values = recipe.model_dump(mode="json", exclude={"folder"})
+    if recipe.settings.build.general is not None:
+        named = values["settings"]["build"]["general"]
+        named |= {key: Path(named[key]).name for key in ("file", "images")}
     return (json.dumps(values, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
-import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
 
-from instruct_builder.manifest import Manifest, caveats
+from core.records import NO_VALUE, ReviewLevel
+from instruct_builder.manifest import CheckFact, Manifest, caveats, review_levels
 
 CARD = "README.md"
+HUB_LICENCES: Final = frozenset(
+    {
+        "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0",
+        "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0",
+        "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+    }
+)  # fmt: skip
+"""licences that data-set hubs know by these names"""
+PERSONAL_DATA: Final = (
+    "Images may show people, and image files are not part of this set. Metadata, with places, "
+    "cameras and names, was cut out of the copies that teachers, experts and models see. The texts "
+    "are about traces in images; nobody has looked whether one describes a person. Experts are not "
+    "named. An image that somebody wants gone is withdrawn with `python -m instruct_builder "
+    "takedown`: its rows leave the set, its id stays in the list of tombstones of `manifest.json`, "
+    "and no training accepts it any more."
+)
+LIMITS: Final = (
+    "The labels are those of the sources; nothing here checks where an image really comes from.",
+    "The traces are those of the generators that are named below. Another generator leaves others.",
+    "Texts are put together from patterns and what was found in each image, so wording repeats.",
+    "Nothing here is fit to decide about a person: a detector trained on it errs, and confidently.",
+)
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -19,17 +43,18 @@ _SIZES = (
 
 
 def render_card(manifest: Manifest) -> bytes:
-    """Markdown with the YAML header that data-set hubs read."""
-    header = yaml.safe_dump(_header(manifest), sort_keys=False, allow_unicode=True)
-    return f"---\n{header}---\n\n{chr(10).join(_body(manifest))}\n".encode()
+    """Markdown with the YAML header that data-set hubs read, as their own library writes it."""
+    header = DatasetCardData(**_header(manifest)).to_yaml()
+    body = "\n".join(_body(manifest))
+    return str(DatasetCard(f"---\n{header}\n---\n\n{body}\n")).encode()
 
 
-def _header(manifest: Manifest) -> dict[str, object]:
+def _header(manifest: Manifest) -> dict[str, Any]:
     return {
-        "pretty_name": f"FakeInstruct, recipe {manifest.recipe.name}",
+        "pretty_name": title(manifest),
         "language": ["en"],
-        "license": "other",
-        "license_name": manifest.licence.statement,
+        **_hub_licence(manifest.licence.statement),
+        "annotations_creators": _annotators(manifest),
         "task_categories": ["image-text-to-text", "visual-question-answering"],
         "tags": ["image-forensics", *(["simulated"] if manifest.simulated else [])],
         "size_categories": [size_category(manifest.rows)],
@@ -37,7 +62,7 @@ def _header(manifest: Manifest) -> dict[str, object]:
             {
                 "config_name": "default",
                 "data_files": [
-                    {"split": "validation" if split == "val" else split, "path": paths}
+                    {"split": hub_split(split), "path": paths}
                     for split, paths in files_by_split(manifest).items()
                 ],
             }
@@ -45,9 +70,34 @@ def _header(manifest: Manifest) -> dict[str, object]:
     }
 
 
+def title(manifest: Manifest) -> str:
+    """What the set is called."""
+    return f"FakeInstruct, recipe {manifest.recipe.name}"
+
+
+def _hub_licence(statement: str) -> dict[str, str]:
+    """The licence as hubs spell it; anything else is said in the card."""
+    name = "-".join(statement.lower().split())
+    if name in HUB_LICENCES:
+        return {"license": name}
+    if statement.startswith("unknown"):
+        return {"license": "unknown"}
+    return {"license": "other", "license_name": "as-stated-under-terms", "license_link": CARD}
+
+
+def _annotators(manifest: Manifest) -> list[str]:
+    checked = review_levels(manifest) - {ReviewLevel.DRAFT}
+    return ["machine-generated", *(["expert-generated"] if checked else [])]
+
+
 def size_category(rows: int) -> str:
     """The size class that data-set hubs use."""
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
+
+
+def hub_split(split: str) -> str:
+    """The name that data-set hubs have for a split."""
+    return "validation" if split == "val" else split
 
 
 def files_by_split(manifest: Manifest) -> dict[str, list[str]]:
@@ -59,7 +109,7 @@ def files_by_split(manifest: Manifest) -> dict[str, list[str]]:
     return files
 
 
-def _body(manifest: Manifest) -> Iterable[str]:
+def _body(manifest: Manifest) -> Iterator[str]:
     yield "# FakeInstruct"
     yield ""
     yield (
@@ -67,28 +117,48 @@ def _body(manifest: Manifest) -> Iterable[str]:
         f"from {manifest.chains:,} reasoning chains, made with recipe `{manifest.recipe.name}` "
         f"(digest `{manifest.recipe.digest[:12]}`, seed {manifest.seed})."
     )
-    yield from ("", f"**{_plain(manifest.statement)}**", "")
-    yield from (f"* {_plain(line)}" for line in caveats(manifest))
+    yield from ("", f"**{plain(manifest.statement)}**", "")
+    yield from (f"* {plain(line)}" for line in caveats(manifest))
     yield from ("", "## What is in it", "")
     yield from (
         "Each row is a conversation about one image; the image stands before the first user turn. "
         "`target` is the closed answer of the last turn, where there is one. Image files are not "
         "part of the set: `image_path` is relative to the image store it was built from. "
-        "`manifest.json` lists every file with its checksum, and every check with its figures.",
+        "`manifest.json` lists every file with its checksum; `croissant.json` describes them to "
+        "programs.",
         "",
     )
-    for column, title in _TABLES.items():
-        yield from _table(title, manifest.counts[column])
+    for column, heading in _TABLES.items():
+        yield from _table(heading, manifest.counts[column])
     if manifest.left_out:
         yield from _table("Chains left out", manifest.left_out)
+    yield from render_terms(manifest)
+    yield from ("", "## Checks before it was published", "")
+    yield from (_check(name, check) for name, check in manifest.checks.items())
+    yield from ("", "## Limits", "", *(f"* {limit}" for limit in LIMITS))
+    yield from ("", "## Personal data", "", PERSONAL_DATA, "")
+    yield f"Withdrawn images: {len(manifest.tombstones):,}."
+
+
+def render_terms(manifest: Manifest) -> Iterator[str]:
+    """The licence of the set, and the terms of each source and teacher, as Markdown."""
     yield from ("## Terms", "")
-    yield f"Licence: {_plain(manifest.licence.statement)} ({_plain(manifest.licence.because)})."
-    yield from ("", "| source | licence |", "|---|---|")
-    yield from (f"| {_plain(s.name)} | {_plain(s.licence)} |" for s in manifest.sources)
-    yield from ("", "| teacher | simulated | chains |", "|---|---|---|")
+    yield f"Licence: {plain(manifest.licence.statement)} ({plain(manifest.licence.because)})."
+    asked = manifest.licence.conditions
+    yield from (f"* Asked of whoever uses it: {plain(condition)}." for condition in asked)
+    yield from ("", "| source of images | licence | terms |", "|---|---|---|")
+    for source in manifest.sources:
+        yield f"| {plain(source.name)} | {plain(source.licence)} | {plain(source.terms)} |"
+    yield from ("", "| teacher | simulated | chains | licence | terms |", "|---|---|---:|---|---|")
     for teacher in manifest.teachers:
         simulated = "yes" if teacher.simulated else "no"
-        yield f"| {_plain(teacher.name)} | {simulated} | {teacher.chains:,} |"
+        terms = f"{plain(teacher.licence)} | {plain(teacher.terms)}"
+        yield f"| {plain(teacher.name)} | {simulated} | {teacher.chains:,} | {terms} |"
+
+
+def _check(name: str, check: CheckFact) -> str:
+    figures = ", ".join(f"{plain(key)} {plain(str(n))}" for key, n in check.figures.items())
+    return f"* **{plain(name)}**: {plain(check.says)} ({figures or 'no figure'})."
 
 
 _TABLES = {
@@ -96,20 +166,20 @@ _TABLES = {
     "form": "Form",
     "split": "Split",
     "label": "Label",
-    "generator": "Generator (`none`: photographs)",
+    "generator": f"Generator (`{NO_VALUE}`: photographs)",
     "review_level": "Review level",
     "source": "Source",
 }
 
 
-def _table(title: str, counts: Mapping[str, int]) -> Iterable[str]:
-    yield f"| {title} | number |"
+def _table(heading: str, counts: Mapping[str, int]) -> Iterable[str]:
+    yield f"| {heading} | number |"
     yield "|---|---:|"
-    yield from (f"| {_plain(name)} | {number:,} |" for name, number in counts.items())
+    yield from (f"| {plain(name)} | {number:,} |" for name, number in counts.items())
     yield ""
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line that Markdown takes for text: names and licences come from users."""
     line = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|!" else letter for letter in line)

@@ -1,65 +1,90 @@
-"""Checks of a whole shard set before it is published; each leaves its figures in the manifest."""
+"""Checks of a whole shard set before it is published; each leaves its figures in the manifest.
+
+What decides answers is looked at in the plan, all of it; words are looked at in whole rows of a
+sample of the images.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.errors import PermanentError
 from core.records import Authenticity, ImageRecord, ReasoningChain, Split
 from core.taxonomy import Taxonomy
+from instruct_builder.columns import LABELS, Chains, Positions
+from instruct_builder.forms import CASES, Form, first_targets
+from instruct_builder.hashing import Mask
 from instruct_builder.manifest import CheckFact
-from instruct_builder.templates import LETTERS, NO, YES, Form, Templates, first_target
+from instruct_builder.options import SETS
+from instruct_builder.patterns import LETTERS, NO, YES
+from instruct_builder.plan import Plan
+from instruct_builder.templates import Templates
+from instruct_builder.turns import codes_of, last_answers, turns_of, whole
+from instruct_builder.words import Words
 
 Figures = dict[str, int | float | str]
 Row = Mapping[str, Any]
 
 
-class Check(Protocol):
-    """One check: sees every row, then says what it found."""
+@dataclass(frozen=True)
+class Planned:
+    """A plan with the chains that it is about."""
 
-    name: str
-    says: str
+    plan: Plan
+    chains: Chains
+    words: Words
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Take note of the rows of some whole images."""
+    @cached_property
+    def chain(self) -> Positions:
+        """Of each turn."""
+        return self.plan.chain[self.plan.turns.row]
 
-    def figures(self) -> Figures:
-        """What was counted."""
-
-    def failures(self) -> list[str]:
-        """What breaks the rule; empty when the check is passed."""
-
-
-COLUMNS = (
-    "instruction_id",
-    "chain_id",
-    "image_id",
-    "image_path",
-    "family",
-    "form",
-    "aspect",
-    "messages",
-    "target",
-    "label",
-)
+    @cached_property
+    def targets(self) -> pa.Array:
+        """The closed answer of each turn; null for an open one."""
+        turns = self.plan.turns
+        code = turns.form.astype(np.int64) * len(CASES) + turns.case
+        code = code * (len(SETS) + 1) + turns.right + 1
+        unique, at = np.unique(code, return_inverse=True)
+        spelt = []
+        for each in unique.tolist():
+            rest, right = divmod(each, len(SETS) + 1)
+            form, case = divmod(rest, len(CASES))
+            spelt.append(self.words.target(self.words.forms[form][1], case, right - 1))
+        return pa.array(spelt, pa.string()).take(pa.array(at))
 
 
 class Checks:
-    """All checks of one build; `see` every table, then ask for the `facts`."""
+    """All checks of one build; show them the plan and tables of rows, then ask for the `facts`.
 
-    def __init__(self, checks: Sequence[Check]) -> None:
+    A check has a `name`, what it `says`, `figures()`, `failures()`, and `see_plan(planned)`,
+    `see_rows(table)`, or both.
+    """
+
+    def __init__(self, checks: Sequence[Any]) -> None:
         self._checks = checks
 
-    def see(self, table: pa.Table) -> None:
-        """Show a table of whole images to every check."""
-        rows = table.select(COLUMNS).to_pylist()
+    def see_plan(self, planned: Planned) -> None:
+        """Show the plan to every check that looks at it."""
         for check in self._checks:
-            check.see(rows)
+            if hasattr(check, "see_plan"):
+                check.see_plan(planned)
+
+    def see_rows(self, table: pa.Table) -> None:
+        """Show a table of whole images to every check that looks at rows."""
+        for check in self._checks:
+            if hasattr(check, "see_rows"):
+                check.see_rows(table)
 
     def facts(self) -> dict[str, CheckFact]:
         """The figures by check; a PermanentError names the first check that failed."""
@@ -92,9 +117,6 @@ class Splits:
             if image.generator in holdout:
                 self._splits["held-out generator"][image.generator or ""] |= {split, Split.TEST}
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Rows take their split from their image."""
-
     def figures(self) -> Figures:
         """How many images, clusters and groups were looked at."""
         counts: Figures = {f"{kind}s": len(members) for kind, members in self._splits.items()}
@@ -117,24 +139,36 @@ class UniqueRows:
     says = "every instruction id occurs once, and no conversation occurs twice about one image"
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._rows = 0
+        self._rows = self._compared = 0
         self._twice: list[str] = []
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Compare ids over the whole set, conversations within the given images."""
-        talks: set[tuple[str, ...]] = set()
-        for row in rows:
-            talk = (row["image_id"], *(turn["content"] for turn in row["messages"]))
-            if row["instruction_id"] in self._ids or talk in talks:
-                self._twice.append(f"instruction {row['instruction_id']}")
-            self._ids.add(row["instruction_id"])
-            talks.add(talk)
-        self._rows += len(rows)
+    def see_plan(self, planned: Planned) -> None:
+        """Compare the ids of the whole set."""
+        plan = planned.plan
+        self._rows += len(plan)
+        order = np.lexsort((plan.lower, plan.upper))
+        same = (np.diff(plan.upper[order]) == 0) & (np.diff(plan.lower[order]) == 0)
+        self._twice += [f"row {row}, by its id" for row in order[1:][same].tolist()]
+
+    def see_rows(self, table: pa.Table) -> None:
+        """Compare the conversations about each image."""
+        starts, contents = turns_of(table)
+        lengths = np.diff(starts)
+        said = codes_of(contents) + 1
+        talk = codes_of(table.column("image_id"))
+        for place in range(int(lengths.max(initial=0))):
+            at = np.minimum(starts[:-1] + place, len(said) - 1)
+            here = np.where(lengths > place, said[at], 0)  # 0: the conversation has ended
+            _, talk = np.unique(talk * (len(said) + 1) + here, return_inverse=True)
+        _, firsts = np.unique(talk, return_index=True)
+        again = np.setdiff1d(np.arange(table.num_rows), firsts)
+        names = table.column("instruction_id").take(pa.array(again)).to_pylist()
+        self._twice += [f"instruction {name}" for name in names]
+        self._compared += table.num_rows
 
     def figures(self) -> Figures:
-        """Rows and repetitions."""
-        return {"rows": self._rows, "repeated": len(self._twice)}
+        """Rows, those whose words were compared, and repetitions."""
+        return {"rows": self._rows, "compared": self._compared, "repeated": len(self._twice)}
 
     def failures(self) -> list[str]:
         """What occurs twice."""
@@ -147,34 +181,51 @@ class RightAnswers:
     name = "polarity"
     says = "every closed answer is the one that label and findings demand, and its text says so"
 
-    def __init__(self, templates: Templates, chains: Iterable[ReasoningChain]) -> None:
+    def __init__(self, templates: Templates) -> None:
         self._forms = {name: form for _, name, form in templates.forms() if form.targets}
-        self._found = {
-            chain.chain_id: {finding.category for finding in chain.reasoning.supporting()}
-            for chain in chains
-        }
         self._seen: Counter[str] = Counter()
         self._wrong: list[str] = []
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Work the answer out again and compare."""
-        for row in rows:
-            form = self._forms.get(row["form"])
+    def see_plan(self, planned: Planned) -> None:
+        """Work each answer out again and compare."""
+        turns, names = planned.plan.turns, [name for name, _ in planned.words.forms]
+        for code in np.unique(turns.form).tolist():
+            form = self._forms.get(names[code])
+            if form is None or form.is_choice:  # which letters are right is looked at by Options
+                continue
+            mine = np.flatnonzero(turns.form == code)
+            self._seen[names[code]] += len(mine)
+            given = planned.targets.take(pa.array(mine))
+            wrong = pc.not_equal(given, self._demanded(form, planned, mine))
+            for turn in mine[wrong.to_numpy(zero_copy_only=False)].tolist():
+                self._wrong.append(f"turn {turn} of form {names[code]}")
+
+    def _demanded(self, form: Form, planned: Planned, mine: Positions) -> pa.Array:
+        chain = planned.chain[mine]
+        label = planned.chains.label[chain]
+        if form.answer == "verdict":
+            return pa.array([each.value for each in LABELS]).take(pa.array(label))
+        asked_of_label = label == LABELS.index(form.asks or Authenticity.FAKE)
+        found = np.ones(len(mine), dtype=bool)
+        if form.scope == "aspect":
+            found = planned.chains.found[chain, planned.plan.turns.aspect[mine]]
+        is_yes = (asked_of_label & found) ^ form.negated
+        return pa.array([NO, YES]).take(pa.array(is_yes.astype(np.int8)))
+
+    def see_rows(self, table: pa.Table) -> None:
+        """Read the answers back from the words."""
+        forms, answers = whole(table.column("form")), last_answers(table)
+        for name in pc.unique(forms).to_pylist():
+            form = self._forms.get(name)
             if form is None:
                 continue
-            self._seen[row["form"]] += 1
-            said = first_target(form, row["messages"][-1]["content"])
-            if not said == row["target"] == self._demanded(form, row):
-                self._wrong.append(f"instruction {row['instruction_id']} of form {row['form']}")
-
-    def _demanded(self, form: Form, row: Row) -> str | None:
-        if form.answer == "verdict":
-            return str(row["label"])
-        if form.answer == "choice":  # which letter is right is looked at by Options
-            return str(row["target"])
-        asked_of_label = row["label"] == form.asks
-        found = row["aspect"] is None or row["aspect"] in self._found[row["chain_id"]]
-        return YES if asked_of_label and found else NO
+            mine = pc.indices_nonzero(pc.equal(forms, name))
+            said = first_targets(form, answers.take(mine))
+            given = table.column("target").take(mine)
+            right = pc.fill_null(pc.equal(said, given), fill_value=False)
+            rows = mine.filter(pc.invert(right))
+            for row in table.column("instruction_id").take(rows).to_pylist():
+                self._wrong.append(f"instruction {row} of form {name}")
 
     def figures(self) -> Figures:
         """Closed answers by form, and wrong ones."""
@@ -186,51 +237,52 @@ class RightAnswers:
 
 
 class Options:
-    """Multiple choice: one right option, at the letter that is the answer."""
+    """Multiple choice: the right options, and no others, are at the letters of the answer."""
 
     name = "options"
-    says = "every choice has four options, and only the one at the right letter is a finding"
+    says = "every choice has four different options, and those at the right letters alone are right"
 
-    def __init__(
-        self, templates: Templates, taxonomy: Taxonomy, chains: Iterable[ReasoningChain]
-    ) -> None:
-        self._forms = {n for _, n, form in templates.forms() if form.answer == "choice"}
-        names = {category.id: category.name.lower() for category in taxonomy.categories}
-        self._found = {
-            chain.chain_id: {names[finding.category] for finding in chain.reasoning.supporting()}
-            for chain in chains
-        }
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self._names = [category.name for category in taxonomy.categories]
         self._letters: Counter[str] = Counter()
         self._right: Counter[str] = Counter()
         self._shown: Counter[str] = Counter()
         self._wrong: list[str] = []
 
-    def see(self, rows: Sequence[Row]) -> None:
-        """Read the options back from the question."""
-        for row in rows:
-            if row["form"] in self._forms:
-                self._see(row)
+    def see_plan(self, planned: Planned) -> None:
+        """Compare each option with the findings."""
+        turns = planned.plan.turns
+        at_letter = np.array([[letter in letters for letter in LETTERS] for letters in SETS])
+        for code, (name, form) in enumerate(planned.words.forms):
+            mine = np.flatnonzero((turns.form == code) & form.is_choice)
+            if not len(mine):
+                continue
+            shown, right = turns.shown[mine], at_letter[turns.right[mine]]
+            found = planned.chains.found[planned.chain[mine][:, None], shown]
+            is_right = found if form.right == "present" else ~found
+            sorted_options = np.sort(shown, axis=1)
+            bad = (right != is_right).any(axis=1) | (np.diff(sorted_options, axis=1) == 0).any(1)
+            self._wrong += [f"turn {turn} of form {name}" for turn in mine[bad].tolist()]
+            self._count(name, shown, right)
 
-    def _see(self, row: Row) -> None:
-        text = row["messages"][0]["content"]
-        options = {m[1]: m[2].lower() for m in re.finditer(r"^([A-D])\. (.+)$", text, re.MULTILINE)}
-        right = [letter for letter, name in options.items() if name in self._found[row["chain_id"]]]
-        if len(set(options.values())) != len(LETTERS) or right != [row["target"]]:
-            self._wrong.append(f"instruction {row['instruction_id']}")
-        self._letters[row["target"]] += 1
-        self._shown.update(options.values())
-        self._right.update(options[letter] for letter in right)
+    def _count(self, form: str, shown: Any, right: Mask) -> None:
+        for at, letter in enumerate(LETTERS):
+            self._letters[f"{form}.{letter}"] += int(right[:, at].sum())
+        for code, name in enumerate(self._names):
+            self._shown[f"{form}.{name}"] += int((shown == code).sum())
+            self._right[f"{form}.{name}"] += int(((shown == code) & right).sum())
 
     def figures(self) -> Figures:
         """Right answers by letter, and how often a category is right when it is shown."""
         figures: Figures = {f"right_at_{k}": n for k, n in sorted(self._letters.items())}
         for name, number in sorted(self._right.items()):
-            figures[f"share_right_of_{name}"] = round(number / self._shown[name], 4)
-        shown_in_vain = sum(n for name, n in self._shown.items() if name not in self._right)
-        return figures | {"options_never_right": shown_in_vain, "wrong": len(self._wrong)}
+            if self._shown[name]:
+                figures[f"share_right_of_{name}"] = round(number / self._shown[name], 4)
+        never = sum(n for name, n in self._shown.items() if not self._right[name])
+        return figures | {"options_never_right": never, "wrong": len(self._wrong)}
 
     def failures(self) -> list[str]:
-        """Questions with another number of right options than one."""
+        """Questions whose right options are others than the answer says."""
         return self._wrong
 
 
@@ -250,14 +302,20 @@ class Balance:
             if form.answer == "yes_no":
                 self._targets[family] = Counter(dict.fromkeys(form.targets, 0))
 
-    def see(self, rows: Sequence[Row]) -> None:
+    def see_plan(self, planned: Planned) -> None:
         """Count answers by form and family, and labels by family."""
-        for row in rows:
-            self._labels[row["family"]][row["label"]] += 1
-            if row["target"] is not None:
-                self._targets[row["form"]][row["target"]] += 1
-            if row["target"] in (YES, NO):
-                self._targets[row["family"]][row["target"]] += 1
+        plan = planned.plan
+        for unit in np.unique(plan.unit).tolist():
+            family, name = planned.words.units[unit]
+            mine = np.flatnonzero(plan.unit == unit)
+            counts = np.bincount(planned.chains.label[plan.chain[mine]], minlength=len(LABELS))
+            self._labels[family].update(dict(zip(LABELS, counts.tolist(), strict=True)))
+            if name in self._targets:
+                given = planned.targets.take(pa.array(plan.first_turn[mine]))
+                for pair in pc.value_counts(given).to_pylist():
+                    self._targets[name][pair["values"]] += pair["counts"]
+                    if pair["values"] in (YES, NO):
+                        self._targets[family][pair["values"]] += pair["counts"]
 
     def figures(self) -> Figures:
         """Shares of each answer and of the label fake, and the places where they differ."""
@@ -286,9 +344,6 @@ class _OfImages:
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
-
-    def see(self, rows: Sequence[Row]) -> None:
-        """Rows tell nothing of the files of their images."""
 
     def figures(self) -> Figures:
         """What was measured; `warning` where it is not as it should be."""
@@ -330,13 +385,33 @@ class NoNames:
         self._texts = 0
         self._named: list[str] = []
 
-    def see(self, rows: Sequence[Row]) -> None:
+    def see_rows(self, table: pa.Table) -> None:
         """Look for names in every turn."""
-        for row in rows:
-            for turn in row["messages"]:
-                self._texts += 1
-                if name := self._finder.find(turn["content"], row["image_id"], row["image_path"]):
-                    self._named.append(f"instruction {row['instruction_id']} names {name}")
+        starts, contents = turns_of(table)
+        self._texts += len(contents)
+        row_of = np.repeat(np.arange(table.num_rows), np.diff(starts))
+        for turn in np.flatnonzero(self._suspect(table, starts, contents)).tolist():
+            row = table.slice(int(row_of[turn]), 1)
+            told = (row.column(name)[0].as_py() for name in ("image_id", "image_path"))
+            if name := self._finder.find(contents[turn].as_py(), *told):
+                said_by = row.column("instruction_id")[0].as_py()
+                self._named.append(f"instruction {said_by} names {name}")
+
+    def _suspect(self, table: pa.Table, starts: Positions, contents: pa.Array) -> Mask:
+        """Turns that hold the letters of a name, as a whole word or not."""
+        suspect = np.zeros(len(contents), dtype=bool)
+        for name in self._finder.names:
+            suspect |= _holds(contents, name, ignore_case=True)
+        image_ids, paths = whole(table.column("image_id")), whole(table.column("image_path"))
+        borders = np.flatnonzero(np.diff(codes_of(image_ids))) + 1
+        rows = [0, *borders.tolist(), table.num_rows]
+        for first, stop in pairwise(rows if table.num_rows else []):
+            turns = slice(int(starts[first]), int(starts[stop]))
+            texts = contents[turns]
+            for name in (image_ids[first].as_py(), stem_of(paths[first].as_py())):
+                if name:
+                    suspect[turns] |= _holds(texts, name)
+        return suspect
 
     def figures(self) -> Figures:
         """Texts and names looked for; words of the recipe itself are no names."""
@@ -365,8 +440,7 @@ class NameFinder:
 
     def find(self, text: str, image_id: str, path: str) -> str | None:
         """The first name in a text, or None."""
-        stem = path.rpartition("/")[2].partition(".")[0]
-        for name in (image_id, stem):
+        for name in (image_id, stem_of(path)):
             if name and name in text:
                 return name
         lower = text.lower()
@@ -383,13 +457,23 @@ class NameFinder:
         return next((name for name in found if name), None)
 
 
+def stem_of(path: str) -> str:
+    """The name of a file up to its first point."""
+    return path.rpartition("/")[2].partition(".")[0]
+
+
+def _holds(texts: pa.Array, name: str, *, ignore_case: bool = False) -> Mask:
+    found = pc.match_substring(texts, name, ignore_case=ignore_case)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+
 def _whole_word(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(text)}(?!\w)", re.IGNORECASE)
 
 
 def _template_texts(templates: Templates) -> Iterable[str]:
     for _, _, form in templates.forms():
-        yield from form.questions
+        yield from (*form.questions, *form.follow_ups)
         yield from (pattern.text for _, pattern in form.answer_patterns)
 
 

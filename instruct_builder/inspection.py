@@ -1,4 +1,4 @@
-"""What a shard set holds, as a person would read it."""
+"""What a shard set holds, as a person would read it; whatever others wrote is shown as text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from core.ids import seed_of
+from core.printable import printable, printable_lines
 from instruct_builder.manifest import caveats
 from instruct_builder.shards import ShardSet
 
 WIDTH = 96
 _SHOWN = ("family", "label", "split", "generator", "review_level", "source")
+
+Row = Mapping[str, Any]
 
 
 def readable_counts(shards: ShardSet) -> str:
@@ -28,15 +34,15 @@ def readable_counts(shards: ShardSet) -> str:
         counts = ", ".join(f"{value} {number:,}" for value, number in values.items())
         lines.append(f"{name.replace('_', ' ')}: {counts}")
     lines += [f"left out: {number:,} {why}" for why, number in manifest.left_out.items()]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def readable_samples(shards: ShardSet) -> str:
     """One instruction of each family."""
-    return "\n\n".join(_read_aloud(row) for row in _samples(shards))
+    return "\n\n".join(map(read_aloud, _samples(shards)))
 
 
-def _samples(shards: ShardSet) -> Iterator[Mapping[str, Any]]:
+def _samples(shards: ShardSet) -> Iterator[Row]:
     """From the first row group, of each family the row with the answer of middling length."""
     first = next(shards.rows(), None)
     rows = [] if first is None else first.to_pylist()
@@ -46,20 +52,48 @@ def _samples(shards: ShardSet) -> Iterator[Mapping[str, Any]]:
         yield from own[len(own) // 2 :][:1]
 
 
-def _read_aloud(row: Mapping[str, Any]) -> str:
+def draw_rows(shards: ShardSet, number: int, *, seed: int) -> list[Row]:
+    """At most `number` rows, drawn from all with equal chance, in their order in the set."""
+    groups = shards.row_groups()
+    ends = np.cumsum([group.rows for group in groups])
+    total = int(ends[-1]) if groups else 0
+    rng = np.random.default_rng(seed_of("inspect", seed))
+    places = np.sort(rng.choice(total, min(number, total), replace=False))
+    owners = np.searchsorted(ends, places, side="right")
+    rows: list[Row] = []
+    for owner in np.unique(owners):
+        start = ends[owner] - groups[owner].rows
+        table = shards.read_row_group(groups[owner])
+        rows += table.take(places[owners == owner] - start).to_pylist()
+    return rows
+
+
+def read_aloud(row: Row) -> str:
+    """One instruction with what is known of its image."""
     made = f"generator {row['generator']}" if row["generator"] else "photograph"
-    head = f"{row['family'].replace('_', ' ')} · {row['form']} · known to be {row['label']}, {made}"
+    known = (
+        f"known to be {row['label']}, {made}" if row["label"] else "about no image of known origin"
+    )
+    head = f"{row['family'].replace('_', ' ')} · {row['form']} · {known}"
     speakers = {"user": "Q", "assistant": "A"}
-    turns = [_indent(speakers[turn["role"]], turn["content"]) for turn in row["messages"]]
-    return "\n".join([head, *turns])
+    turns = [_indent(speakers.get(t["role"], t["role"]), t["content"]) for t in row["messages"]]
+    return "\n".join([printable(head), *turns])
+
+
+def read_aloud_in_full(row: Row) -> str:
+    """The same, with the ids by which it is found again."""
+    facts = [row["instruction_id"], row["split"]]
+    facts += [f"review level {row['review_level']}"] if row["review_level"] else []
+    facts += [f"answer {row['target']}"] if row["target"] else []
+    return f"{read_aloud(row)}\n  {printable(' · '.join(facts))}"
 
 
 def _indent(speaker: str, text: str) -> str:
     """Wrapped, with the speaker before the first line."""
     lines = [
         piece
-        for line in text.splitlines()
+        for line in printable_lines(text)
         for piece in textwrap.wrap(line, WIDTH - 5, break_on_hyphens=False) or [""]
     ]
-    marks = [f"  {speaker}: ", *["     "] * (len(lines) - 1)]
+    marks = [f"  {printable(speaker)}: ", *["     "] * (len(lines) - 1)]
     return "\n".join(f"{mark}{line}".rstrip() for mark, line in zip(marks, lines, strict=True))

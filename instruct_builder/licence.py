@@ -1,12 +1,11 @@
-"""The licence of a shard set: the strictest of its sources'. No legal advice, an ordering."""
+"""The licence of a shard set: the strictest among its parts'. No legal advice, an ordering."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from core.records import Source
-from instruct_builder.manifest import LicenceFact
+from instruct_builder.manifest import LicenceFact, PartFact, SourceFact, TeacherFact
 
 # from the freest to the strictest; what names none of these counts as stricter still
 _LADDER = (
@@ -26,19 +25,30 @@ _RUNGS = tuple(
 )
 
 
-def derive_licence(sources: Sequence[Source]) -> LicenceFact:
-    """The terms of the strictest source, and why they hold for the whole set."""
-    ranked = [(strictness(source.licence), source.name, source.licence) for source in sources]
-    rank, name, licence = max(ranked)
-    because = (
-        f"it is the strictest among {len(ranked)} sources" if ranked[1:] else "the only source"
-    )
+def derive_licence(sources: Sequence[SourceFact], teachers: Sequence[TeacherFact]) -> LicenceFact:
+    """The terms of the strictest source or teacher, and why they hold for the whole set."""
+    named: list[tuple[str, PartFact]] = [(f"source {one.name}", one) for one in sources]
+    named += [(f"teacher {one.name}", one) for one in teachers]
+    parts = [(strictness(one.licence), name, one) for name, one in named]
+    rank, name, part = max(parts, key=lambda ranked: ranked[:2])
+    among = f"{_count(sources, 'source')} and {_count(teachers, 'teacher')}"
+    because = f"it is the strictest among {among}"
+    conditions = tuple(f"{owner}: {one.terms}" for _, owner, one in parts if one.terms)
     if rank == _UNKNOWN:
         return LicenceFact(
-            statement=f"unknown: nobody said under which terms source {name} may be used",
-            because=f"source {name} has the licence {licence!r}; {because}",
+            statement=f"unknown: nobody said under which terms {name} may be used",
+            because=f"{name} has the licence {part.licence!r}; {because}",
+            conditions=conditions,
         )
-    return LicenceFact(statement=licence, because=f"the licence of source {name}; {because}")
+    return LicenceFact(
+        statement=part.licence,
+        because=f"the licence of {name}; {because}",
+        conditions=conditions,
+    )
+
+
+def _count(parts: Sequence[object], what: str) -> str:
+    return f"{len(parts)} {what}{'s' if len(parts) != 1 else ''}"
 
 
 def strictness(licence: str) -> int:

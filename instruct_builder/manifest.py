@@ -26,27 +26,47 @@ class RecipeStamp(_Frozen):
     digest: str
 
 
-class TeacherFact(_Frozen):
-    """Who drafted, and for how many chains."""
+class PartFact(_Frozen):
+    """Something that a set is made of, and under which terms."""
 
     name: str
+    licence: str = "unknown"
+    """`unknown` when nobody said"""
+    terms: str = ""
+    """what its owner or maker asks beyond the licence"""
+    may_train: bool = True
+
+
+class TeacherFact(PartFact):
+    """Who drafted, and for how many chains."""
+
     simulated: bool
     chains: int
 
 
-class SourceFact(_Frozen):
-    """One source of images, and its terms."""
+class SourceFact(PartFact):
+    """One source of images."""
+
+
+class GeneralFact(_Frozen):
+    """The general instruction set that was mixed in; its terms stand among the sources."""
 
     name: str
-    licence: str
-    may_train: bool
+    sha256: str
+    """of its file of conversations"""
+    share: float
+    """of the instructions to train on"""
+    order: str
+    """`mix`: among the others; `after`: the others come after all of them"""
 
 
 class LicenceFact(_Frozen):
-    """The licence of the whole set: the strictest of its sources'."""
+    """The licence of the whole set: the strictest among those of its sources and teachers."""
 
     statement: str
     because: str
+    conditions: tuple[str, ...] = ()
+    """what sources and teachers ask beyond their licences; all of it holds for the set"""
 
 
 class FormFact(_Frozen):
@@ -91,15 +111,30 @@ class BuildFacts(_Frozen):
     statement: str
     """one sentence on who looked at the images"""
     teachers: tuple[TeacherFact, ...]
+    editors: tuple[TeacherFact, ...] = ()
+    """who reworded texts, and of how many chains"""
+    rewordings: str | None = None
+    """SHA-256 of the table of rewordings, if the build was given one"""
+    general: GeneralFact | None = None
     simulated_generators: tuple[str, ...] = ()
     """generators of the set that are programs of the demo, no models"""
     sources: tuple[SourceFact, ...]
     licence: LicenceFact
     tombstones: tuple[str, ...] = ()
+    """withdrawn images that have chains: neither they nor anything computed from them is used"""
     forms: dict[str, FormFact]
     left_out: dict[str, int] = {}
     """chains that did not enter, by reason"""
     checks: dict[str, CheckFact]
+
+
+class RemovalFact(_Frozen):
+    """Withdrawn images that were taken out of the set after it was published."""
+
+    image_ids: tuple[str, ...]
+    rows: int
+    images_sha256: str
+    """of the `images.parquet` that still held them, by which run folders know the set"""
 
 
 class Manifest(BuildFacts):
@@ -114,6 +149,8 @@ class Manifest(BuildFacts):
     image_counts: dict[str, dict[str, int]]
     """images by label, split, generator and source"""
     files: tuple[ShardFile, ...]
+    removals: tuple[RemovalFact, ...] = ()
+    """oldest first; the checks were made before them"""
 
     def families(self) -> dict[str, int]:
         """Rows by family, in the order of the recipe."""
@@ -127,6 +164,13 @@ def warnings_of(facts: BuildFacts) -> list[str]:
     return [str(found["warning"]) for found in figures if "warning" in found]
 
 
+def review_levels(manifest: Manifest) -> set[ReviewLevel]:
+    """The levels that occur; rows of a general set have none."""
+    known = {level.value for level in ReviewLevel}
+    counted = manifest.counts.get("review_level", {})
+    return {ReviewLevel(level) for level in counted if level in known}
+
+
 def caveats(manifest: Manifest) -> list[str]:
     """What a reader must know before believing a word of the set."""
     lines = [f"Warning: {warning}." for warning in warnings_of(manifest)]
@@ -135,11 +179,32 @@ def caveats(manifest: Manifest) -> list[str]:
             "The rehearsal teacher is a program that measures pixels and puts the figures into "
             "words. No vision-language model looked at its images."
         )
-    if set(manifest.counts.get("review_level", {})) == {"draft"}:
+    if manifest.editors:
+        names = ", ".join(editor.name for editor in manifest.editors)
+        lines.append(
+            f"Some texts stand in the words of {names}. A program compared them with the "
+            "originals; nobody else did."
+        )
+    if any(editor.simulated for editor in manifest.editors):
+        lines.append("The rehearsal teacher rewords by replacing phrases. It is no language model.")
+    if review_levels(manifest) == {ReviewLevel.DRAFT}:
         lines.append("No expert has checked any of this.")
+    if manifest.general is not None:
+        rows = manifest.counts.get("source", {}).get(manifest.general.name, 0)
+        lines.append(
+            f"{rows:,} instructions are of the general set {manifest.general.name}: nothing is "
+            "known of the origin of their images, and nobody here has read them."
+        )
     if manifest.simulated_generators:
         names = ", ".join(manifest.simulated_generators)
         lines.append(f"Simulated generators, programs that leave the traces of real ones: {names}.")
+    if manifest.removals:
+        images = sum(len(removal.image_ids) for removal in manifest.removals)
+        rows = sum(removal.rows for removal in manifest.removals)
+        lines.append(
+            f"Withdrawn since it was built: {images} images with {rows} instructions. The figures "
+            "of the checks and of each teacher are those of the build."
+        )
     lines.append(
         "Rationales are written after the fact, from a label that was known. They are no proof of "
         "what decided anything."

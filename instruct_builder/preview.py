@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ LARGEST_INLINE = 64 * 1024
 """bytes of an image file that is shown as it is"""
 THUMBNAIL = 512
 """pixels of the longer side of any other"""
+WITHDRAWN = b"<p>An image that stood here was withdrawn.</p>\n"
 _SHOWN_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 ReadImage = Callable[[str], bytes]
@@ -96,6 +98,14 @@ def render_preview(
         manifest=manifest, scenes=shown, caveats=caveats(manifest)
     )
     return page.encode()
+
+
+def remove_scenes(page: bytes, image_ids: Iterable[str]) -> bytes:
+    """The page without some images; whatever is inserted is escaped, so only we end an article."""
+    for image_id in sorted(image_ids):
+        scene = rf'<article id="{re.escape(image_id)}">.*?</article>\n'
+        page = re.sub(scene.encode(), WITHDRAWN, page, flags=re.DOTALL)
+    return page
 
 
 def _show(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError
 from core.ids import content_id, seed_of, sha256_text
-from core.recipe import REHEARSAL, Recipe
+from core.recipe import REHEARSAL, General, Recipe, TeacherTerms
 from core.records import ImageRecord, ReasoningChain, ReviewLevel, Source, Split
 from core.sources import DEMO
 from core.split import assign_splits
 from instruct_builder.checks import NameFinder
-from instruct_builder.families import subject_of
+from instruct_builder.general import FAMILY, FORM, fact_of, source_of
 from instruct_builder.licence import derive_licence
 from instruct_builder.manifest import (
     BuildFacts,
@@ -24,6 +24,7 @@ from instruct_builder.manifest import (
     SourceFact,
     TeacherFact,
 )
+from instruct_builder.rewordings import Rewordings
 from instruct_builder.templates import Templates
 
 Pair = tuple[ReasoningChain, ImageRecord]
@@ -38,6 +39,10 @@ class Spec:
     seed: int
     arms: tuple[str, ...]
     min_review: ReviewLevel
+    rows: int | None = None
+    """in all; None: what the recipe allows from each chain"""
+    rewordings: Rewordings | None = None
+    """with which the chains say some of what they say"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +63,16 @@ class Selection:
     names: NameFinder
     left_out: dict[str, int]
     """chains by reason"""
+    editors: Mapping[str, frozenset[str]]
+    """who reworded, by chain id"""
 
 
 def select(
     pairs: Sequence[Pair], sources: Sequence[Source], spec: Spec, forbidden: dict[str, int]
 ) -> Selection:
     """Set aside what cannot enter; order the rest by split, then by a hash that mixes all else."""
-    names = _name_finder(pairs, spec)
+    pairs, editors = _reword(pairs, spec)
+    names = _name_finder(pairs, spec, editors)
     reasons = [_objection(pair, spec, names) for pair in pairs]
     kept = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
     splits = assign_splits([image for _, image in kept], spec.recipe.settings.split.plan())
@@ -85,7 +93,19 @@ def select(
         sources=_used(sources, members),
         names=names,
         left_out={reason: number for reason, number in sorted(left_out.items()) if number},
+        editors=editors,
     )
+
+
+def _reword(
+    pairs: Sequence[Pair], spec: Spec
+) -> tuple[Sequence[Pair], Mapping[str, frozenset[str]]]:
+    """The chains in other words where the build has any, and who reworded which."""
+    if spec.rewordings is None:
+        return pairs, {}
+    reworded = [(*spec.rewordings.apply(chain, seed=spec.seed), image) for chain, image in pairs]
+    editors = {chain.chain_id: models for chain, models, _ in reworded if models}
+    return [(chain, image) for chain, _, image in reworded], editors
 
 
 def leave_out(selection: Selection, image_ids: Collection[str], reason: str) -> Selection:
@@ -108,8 +128,10 @@ def in_words(left_out: Counter[str]) -> str:
     return "; ".join(f"{number} {reason}" for reason, number in sorted(left_out.items()) if number)
 
 
-def _name_finder(pairs: Sequence[Pair], spec: Spec) -> NameFinder:
-    names = {chain.teacher for chain, _ in pairs}
+def _name_finder(
+    pairs: Sequence[Pair], spec: Spec, editors: Mapping[str, frozenset[str]]
+) -> NameFinder:
+    names = {chain.teacher for chain, _ in pairs}.union(*editors.values())
     names |= {image.source for _, image in pairs}
     names |= {image.generator for _, image in pairs if image.generator}
     return NameFinder(names, spec.templates, spec.recipe.taxonomy)
@@ -118,9 +140,7 @@ def _name_finder(pairs: Sequence[Pair], spec: Spec) -> NameFinder:
 def _objection(pair: Pair, spec: Spec, names: NameFinder) -> str | None:
     """Why a chain cannot enter, if it cannot."""
     chain, image = pair
-    try:
-        subject_of(chain, spec.recipe.taxonomy)
-    except DataError:
+    if any(f.category not in spec.recipe.taxonomy for f in chain.reasoning.supporting()):
         return "with a trace category that the recipe does not have"
     if names.find_in_chain(chain, image):
         return "with a text that names a generator, source, teacher or file"
@@ -134,8 +154,15 @@ def _used(sources: Sequence[Source], members: Sequence[Member]) -> tuple[Source,
 
 def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
     """All of the manifest that is known before a row is made; the checks are still missing."""
-    teachers = Counter(member.chain.teacher for member in selection.members)
+    counted = Counter(member.chain.teacher for member in selection.members)
     levels = {member.chain.review_level for member in selection.members}
+    edited = Counter(
+        model for m in selection.members for model in selection.editors.get(m.chain.chain_id, ())
+    )
+    general = spec.recipe.settings.build.general
+    sources = _source_facts(selection.sources, general)
+    teachers = _teacher_facts(counted, spec.recipe)
+    editors = _teacher_facts(edited, spec.recipe)
     return BuildFacts(
         recipe=RecipeStamp(name=spec.recipe.name, digest=spec.recipe.digest),
         builder_digest=_builder_digest(),
@@ -143,25 +170,54 @@ def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
         chains_digest=_chains_digest(selection.members),
         arms=spec.arms,
         min_review=spec.min_review,
-        simulated=REHEARSAL in teachers,
-        statement=_statement(teachers, levels),
-        teachers=tuple(
-            TeacherFact(name=name, simulated=name == REHEARSAL, chains=number)
-            for name, number in sorted(teachers.items())
-        ),
+        simulated=REHEARSAL in counted,
+        statement=_statement(counted, levels),
+        teachers=teachers,
+        editors=editors,
+        rewordings=None if spec.rewordings is None else spec.rewordings.sha256,
         simulated_generators=_simulated(selection.members, spec.recipe),
-        sources=tuple(
-            SourceFact(name=s.name, licence=s.licence, may_train=s.may_train)
-            for s in selection.sources
-        ),
-        licence=derive_licence(selection.sources),
+        sources=sources,
+        licence=derive_licence(sources, _all_of(teachers, editors)),
+        general=general and fact_of(general),
         forms={
             name: FormFact(family=family, targets=form.targets, states_verdict=form.states_verdict)
             for family, name, form in spec.templates.forms()
-        },
+        }
+        | ({FAMILY: FORM} if general else {}),
         left_out=selection.left_out,
         checks={},
     )
+
+
+def _source_facts(sources: Sequence[Source], general: General | None) -> tuple[SourceFact, ...]:
+    facts = tuple(SourceFact(**asdict(source)) for source in sources)
+    if general and any(fact.name == general.name for fact in facts):
+        raise ConfigError(f"build.general.name: {general.name!r} is a source of images already")
+    return (*facts, source_of(general)) if general else facts
+
+
+def _teacher_facts(counted: Counter[str], recipe: Recipe) -> tuple[TeacherFact, ...]:
+    """The teachers with their terms; a ConfigError for one whose words may not be trained on."""
+    facts = []
+    for name, chains in sorted(counted.items()):
+        terms = recipe.settings.teachers.get(name, TeacherTerms())
+        if not terms.may_train:
+            raise ConfigError(
+                f"recipe {recipe.name}: the words of teacher {name} may not be used for training "
+                f"(licence: {terms.licence}); build the chains of another arm"
+            )
+        simulated = name == REHEARSAL
+        facts.append(
+            TeacherFact(name=name, simulated=simulated, chains=chains, **terms.model_dump())
+        )
+    return tuple(facts)
+
+
+def _all_of(
+    teachers: Sequence[TeacherFact], editors: Sequence[TeacherFact]
+) -> tuple[TeacherFact, ...]:
+    """Each model once, whether it drafted, reworded or both."""
+    return tuple({fact.name: fact for fact in (*editors, *teachers)}.values())
 
 
 def _simulated(members: Sequence[Member], recipe: Recipe) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import ConfigError, StateError
-from core.records import ImageRecord, Instruction, ReviewLevel, Split
+from core.records import NO_VALUE, ImageRecord, Instruction, Message, ReviewLevel, Split
 from instruct_builder.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -49,7 +49,9 @@ __all__ = [
     "RowGroup",
     "ShardSet",
     "ShardWriter",
+    "chains_of",
     "count_rows",
+    "image_ends",
     "images_table",
     "locked",
     "published",
@@ -63,11 +65,9 @@ __all__ = [
 IMAGES = "images.parquet"
 ROW_GROUP_ROWS = 8_192
 COUNTED = ("family", "form", "label", "split", "generator", "review_level", "source")
-NO_VALUE = "none"
-"""how an empty value is counted: the generator of a photograph"""
 
 _METADATA = {b"fakescope_schema_version": str(SCHEMA_VERSION).encode()}
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 
 ROW_SCHEMA = pa.schema(
     [
@@ -80,7 +80,7 @@ ROW_SCHEMA = pa.schema(
         ("form", pa.string()),
         ("template_id", pa.string()),
         ("aspect", pa.string()),
-        ("messages", pa.list_(pa.field("element", _MESSAGE))),
+        ("messages", pa.list_(pa.field("element", MESSAGE))),
         ("target", pa.string()),
         ("label", pa.string()),
         ("generator", pa.string()),
@@ -120,9 +120,10 @@ _REASONS = {
     errno.EEXIST: "it is not a folder",
 }
 
-_ROWS = re.compile(r"rows-\d{5,}\.parquet")
+ROWS_NAME = re.compile(r"rows-\d{5,}\.parquet")
 _OURS = re.compile(
-    rf"\.[\w.-]+\.partial|{_ROWS.pattern}|{re.escape(IMAGES)}|README\.md|preview\.html|recipe\.json"
+    rf"\.[\w.-]+\.partial|{ROWS_NAME.pattern}|{re.escape(IMAGES)}"
+    r"|README\.md|croissant\.json|preview\.html|recipe\.json"
 )
 _UNIQUE = {"instruction_id", "messages"}
 _DICTIONARY = [name for name in ROW_SCHEMA.names if name not in _UNIQUE]
@@ -174,7 +175,7 @@ def _messages(flat: Sequence[Instruction]) -> pa.Array:
             pa.array([turn.role for turn in turns], type=pa.string()),
             pa.array([turn.content for turn in turns], type=pa.string()),
         ],
-        fields=list(_MESSAGE),
+        fields=list(MESSAGE),
     )
     kind = ROW_SCHEMA.field("messages").type
     return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind)
@@ -197,6 +198,19 @@ def _repeat(values: list[str | None], lengths: list[int]) -> pa.Array:
     return pa.array(values, type=pa.string()).take(pa.array(np.repeat(range(len(values)), lengths)))
 
 
+def instructions_of(table: pa.Table) -> list[Instruction]:
+    """Rows in ROW_SCHEMA as records, for people to read."""
+    names = ("instruction_id", "chain_id", "image_id", "family", "form", "template_id", "aspect")
+    return [
+        Instruction(
+            **{name: row[name] for name in names},
+            messages=tuple(Message(**turn) for turn in row["messages"]),
+            target=row["target"],
+        )
+        for row in table.to_pylist()
+    ]
+
+
 def images_table(images: Iterable[tuple[ImageRecord, Split]]) -> pa.Table:
     """Images in IMAGE_SCHEMA, in the given order."""
     pairs = list(images)
@@ -212,12 +226,60 @@ def count_rows(table: pa.Table, columns: Sequence[str] = COUNTED) -> dict[str, C
     return {name: _count(table.column(name)) for name in columns}
 
 
+def chains_of(table: pa.Table) -> set[str]:
+    """The chains of some rows; rows of a general set have none."""
+    return {*table.column("chain_id").unique().to_pylist()} - {None}
+
+
 def _count(column: pa.ChunkedArray) -> Counter[str]:
     values = pc.value_counts(column.combine_chunks())
     return Counter({pair["values"] or NO_VALUE: pair["counts"] for pair in values.to_pylist()})
 
 
-_IMAGE_COUNTED = ("label", "split", "generator", "source")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedShard:
+    """A shard that is whole on the disk, with what the manifest will say of it."""
+
+    path: Path
+    rows: int
+    bytes: int
+    sha256: str
+    split: Split
+    chains: int
+    """each has all its rows in one shard"""
+    counts: dict[str, dict[str, int]]
+
+    @classmethod
+    def read(cls, path: Path) -> StagedShard:
+        """What `write_shard_file` wrote beside a shard."""
+        values = json.loads(path.read_bytes())
+        shard = path.with_suffix(".parquet")
+        return cls(**{**values, "path": shard, "split": Split(values["split"])})
+
+
+def write_shard_file(table: pa.Table, path: Path, split: Split) -> StagedShard:
+    """Write rows of whole images of one split; the file appears whole, then a note beside it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    write_parquet(table, partial, list(_runs(image_ends(table), ROW_GROUP_ROWS)))
+    size, digest = partial.stat().st_size, sha256_of(partial)
+    partial.replace(path)
+    counts = {name: dict(found) for name, found in count_rows(table).items()}
+    said = {
+        "rows": table.num_rows,
+        "bytes": size,
+        "sha256": digest,
+        "split": split.value,
+        "chains": len(chains_of(table)),
+        "counts": counts,
+    }
+    note = path.with_suffix(".json")
+    beside = note.with_name(f"{note.name}.{os.getpid()}.new")
+    write_bytes(json.dumps(said).encode(), beside)
+    beside.replace(note)
+    return StagedShard.read(note)
+
+
+IMAGE_COUNTED = ("label", "split", "generator", "source")
 
 
 class ShardWriter:
@@ -233,16 +295,16 @@ class ShardWriter:
         self._waiting: list[pa.Table] = []
         self._files: list[ShardFile] = []
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
-        self._chains: set[str] = set()
+        self._chains = 0
         self._shards = 0
         self._images: list[tuple[ImageRecord, Split]] = []
         self._image_counts: dict[str, Counter[str]] = {}
 
     def __enter__(self) -> Self:
-        with _writing(self._folder):
+        with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             _refuse_foreign(self._folder)
-            self._discard()
+            discard_staged(self._folder)
         return self
 
     def __exit__(
@@ -251,7 +313,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._discard()
+        discard_staged(self._folder)
 
     def add_rows(self, table: pa.Table) -> None:
         """Append rows of whole images of one split."""
@@ -271,7 +333,7 @@ class ShardWriter:
     def add_document(self, name: str, data: bytes) -> None:
         """Write a document for people, after all rows; listed in the manifest like the rest."""
         self._flush()
-        self._stage(name, lambda path: _write_bytes(data, path))
+        self._stage(name, lambda path: write_bytes(data, path))
         self._note(name)
 
     def manifest(self, facts: BuildFacts) -> Manifest:
@@ -282,23 +344,18 @@ class ShardWriter:
             schema_version=SCHEMA_VERSION,
             rows=sum(self._counts["family"].values()),
             images=len(self._images),
-            chains=len(self._chains),
-            counts=_sorted_counts(self._counts),
-            image_counts=_sorted_counts(self._image_counts),
+            chains=self._chains,
+            counts=sorted_counts(self._counts),
+            image_counts=sorted_counts(self._image_counts),
             files=tuple(self._files),
         )
 
     def publish(self, facts: BuildFacts) -> Manifest:
         """Give all files their final names; the manifest comes last and makes the set valid."""
         manifest = self.manifest(facts)
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-        self._stage(MANIFEST, lambda path: _write_bytes(text.encode(), path))
-        with _writing(self._folder):
-            (self._folder / MANIFEST).unlink(missing_ok=True)
-            self._remove_stale()
-            for name in [file.path for file in manifest.files] + [MANIFEST]:
-                _partial(self._folder, name).replace(self._folder / name)
-            _sync_folder(self._folder)
+        self._stage(MANIFEST, lambda path: write_bytes(manifest_bytes(manifest), path))
+        with writing(self._folder):
+            put_in_place(self._folder, manifest)
         return manifest
 
     def _flush(self) -> None:
@@ -307,46 +364,57 @@ class ShardWriter:
             self._cut()
         if all(file.path != IMAGES for file in self._files):
             table = images_table(self._images)
-            self._image_counts = count_rows(table, _IMAGE_COUNTED)
-            self._stage(IMAGES, lambda path: _write_parquet(table, path, [table.num_rows]))
+            self._image_counts = count_rows(table, IMAGE_COUNTED)
+            self._stage(IMAGES, lambda path: write_parquet(table, path, [table.num_rows]))
             self._note(IMAGES, rows=table.num_rows)
 
     def _cut(self) -> None:
         """Write the next shard: as many whole images as come nearest to the wanted rows."""
         table = pa.concat_tables(self._waiting).combine_chunks()
-        length = next(_runs(_image_ends(table), self._rows_per_shard))
+        length = next(_runs(image_ends(table), self._rows_per_shard))
         rest = table.slice(length)
         self._waiting = [rest] if rest.num_rows else []
         self._write_shard(table.slice(0, length))
 
     def _write_shard(self, table: pa.Table) -> None:
-        name = f"rows-{self._shards:05d}.parquet"
-        lengths = list(_runs(_image_ends(table), ROW_GROUP_ROWS))
-        self._stage(name, lambda path: _write_parquet(table, path, lengths))
+        name = self._next_name()
+        lengths = list(_runs(image_ends(table), ROW_GROUP_ROWS))
+        self._stage(name, lambda path: write_parquet(table, path, lengths))
         self._note(name, rows=table.num_rows, split=_split_of(table))
-        self._shards += 1
-        self._chains.update(table.column("chain_id").unique().to_pylist())
+        self._chains += len(chains_of(table))
         for column, counts in count_rows(table).items():
             self._counts[column] += counts
 
+    def adopt(self, shard: StagedShard) -> None:
+        """Take in a shard that was made elsewhere on this file system; shards in their order."""
+        name = self._next_name()
+        with writing(self._folder):
+            shard.path.replace(partial_of(self._folder, name))
+        self._files.append(
+            ShardFile(
+                path=name,
+                rows=shard.rows,
+                bytes=shard.bytes,
+                sha256=shard.sha256,
+                split=shard.split,
+            )
+        )
+        self._chains += shard.chains
+        for column, counts in shard.counts.items():
+            self._counts[column] += Counter(counts)
+
+    def _next_name(self) -> str:
+        self._shards += 1
+        return f"rows-{self._shards - 1:05d}.parquet"
+
     def _stage(self, name: str, write: Callable[[Path], None]) -> None:
-        with _writing(self._folder):
-            write(_partial(self._folder, name))
+        with writing(self._folder):
+            write(partial_of(self._folder, name))
 
     def _note(self, name: str, *, rows: int | None = None, split: Split | None = None) -> None:
-        path = _partial(self._folder, name)
+        path = partial_of(self._folder, name)
         size, digest = path.stat().st_size, sha256_of(path)
         self._files.append(ShardFile(path=name, rows=rows, bytes=size, sha256=digest, split=split))
-
-    def _remove_stale(self) -> None:
-        for path in self._folder.iterdir():
-            if _ROWS.fullmatch(path.name):
-                path.unlink()
-
-    def _discard(self) -> None:
-        for path in self._folder.glob(".*.partial"):
-            with suppress(OSError):
-                path.unlink()
 
 
 def write_shards(
@@ -365,10 +433,40 @@ def write_shards(
         return writer.publish(facts)
 
 
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """`manifest.json`."""
+    values = manifest.model_dump(mode="json")
+    return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def put_in_place(folder: Path, manifest: Manifest) -> None:
+    """Give staged files their final names, and remove rows that the manifest does not list.
+
+    The old manifest goes first and the new one, staged too, comes last: in between the set has
+    none. Doing it again completes what was cut off.
+    """
+    listed = [file.path for file in manifest.files]
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if ROWS_NAME.fullmatch(path.name) and path.name not in listed:
+            path.unlink()
+    for name in (*listed, MANIFEST):
+        if (staged := partial_of(folder, name)).exists():
+            staged.replace(folder / name)
+    sync_folder(folder)
+
+
+def discard_staged(folder: Path) -> None:
+    """Remove what was staged and never put in place."""
+    for path in folder.glob(".*.partial"):
+        with suppress(OSError):
+            path.unlink()
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder against a second builder; a StateError when one is at work."""
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -403,12 +501,12 @@ def _looks_ours(path: Path) -> bool:
     return isinstance(data, dict) and {"schema_version", "files"} <= data.keys()
 
 
-def _partial(folder: Path, name: str) -> Path:
+def partial_of(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -419,14 +517,14 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _write_bytes(data: bytes, path: Path) -> None:
+def write_bytes(data: bytes, path: Path) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _write_parquet(table: pa.Table, path: Path, lengths: Sequence[int]) -> None:
+def write_parquet(table: pa.Table, path: Path, lengths: Sequence[int]) -> None:
     """Row groups of the given lengths; the same table gives the same bytes."""
     dictionary = [name for name in _DICTIONARY if name in table.column_names]
     with path.open("wb") as file:
@@ -446,7 +544,7 @@ def _write_parquet(table: pa.Table, path: Path, lengths: Sequence[int]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -458,7 +556,7 @@ def _split_of(table: pa.Table) -> Split:
     return Split(table.column("split")[0].as_py())
 
 
-def _image_ends(table: pa.Table) -> Sequence[int]:
+def image_ends(table: pa.Table) -> Sequence[int]:
     """Row numbers after which another image begins, and the end of the table."""
     ids = table.column("image_id").combine_chunks()
     changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
@@ -474,7 +572,7 @@ def _runs(ends: Sequence[int], wanted: int) -> Iterator[int]:
             start = end
 
 
-def _sorted_counts(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+def sorted_counts(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(values.items())) for name, values in counts.items()}
 
 
@@ -580,7 +678,7 @@ def _file_problem(path: Path, file: ShardFile) -> str | None:
 
 def _stray_files(shards: ShardSet) -> list[str]:
     listed = {file.path for file in shards.manifest.files}
-    found = sorted(path.name for path in shards.folder.iterdir() if _ROWS.fullmatch(path.name))
+    found = sorted(path.name for path in shards.folder.iterdir() if ROWS_NAME.fullmatch(path.name))
     missing = [] if IMAGES in listed else [f"{IMAGES}: not listed in the manifest"]
     return missing + [f"{name}: not listed in the manifest" for name in found if name not in listed]
 
@@ -606,13 +704,13 @@ def _count_problems(shards: ShardSet) -> list[str]:
     for group in shards.row_groups():
         table = shards.read_row_group(group, (*COUNTED, "chain_id"))
         by_file[group.path] += table.num_rows
-        chains.update(table.column("chain_id").unique().to_pylist())
+        chains.update(chains_of(table))
         for name, counts in count_rows(table).items():
             seen[name] += counts
         if set(table.column("split").unique().to_pylist()) != {group.split}:
             problems.append(f"{group.path}: rows of another split than {group.split}")
     manifest = shards.manifest
-    problems += _differences("rows by", manifest.counts, _sorted_counts(seen))
+    problems += _differences("rows by", manifest.counts, sorted_counts(seen))
     problems += [
         f"{file.path}: {by_file[file.path]} rows, the manifest says {file.rows}"
         for file in manifest.files
@@ -625,11 +723,13 @@ def _count_problems(shards: ShardSet) -> list[str]:
 def _image_problems(shards: ShardSet) -> list[str]:
     """Image counts, and that rows and `images.parquet` speak of the same images alike."""
     table = shards.images()
-    counted = _sorted_counts(count_rows(table, _IMAGE_COUNTED))
+    counted = sorted_counts(count_rows(table, IMAGE_COUNTED))
     problems = _differences("images by", shards.manifest.image_counts, counted)
     problems += _total_problems(shards.manifest, {"images": table.num_rows})
-    pairs = {"image_path": "path", "image_sha256": "sha256"} | {n: n for n in _IMAGE_COUNTED}
+    pairs = {"image_path": "path", "image_sha256": "sha256"} | {n: n for n in IMAGE_COUNTED}
     known = {row["image_id"]: row for row in table.to_pylist()}
+    withdrawn = sorted(known.keys() & set(shards.manifest.tombstones))
+    problems += [f"{name}: withdrawn, and still in {IMAGES}" for name in withdrawn]
     seen: set[str] = set()
     for rows in shards.rows(columns=["image_id", *pairs]):
         for row in rows.group_by(["image_id", *pairs]).aggregate([]).to_pylist():

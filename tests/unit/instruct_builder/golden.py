@@ -1,10 +1,11 @@
-"""The approved wording of one instruction of each form in each case that it can meet.
+"""The approved wording of one row of each form and dialogue in each case that it can meet.
 
 `python -m tests.unit.instruct_builder.golden` writes the texts anew; read the difference.
 """
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import yaml
@@ -12,16 +13,20 @@ import yaml
 from core.records import Authenticity, Confidence
 from tests.unit.instruct_builder.specimens import Pair, expand_all, make_pair
 
+FOUR = ("clarity", "layout", "symmetry", "theme")
 GOLDEN = Path(__file__).with_name("golden.yaml")
 
 
 def golden_pairs() -> list[Pair]:
-    """Both labels with many, one and no findings."""
+    """Both labels with many, one and no findings; enough of them for choices."""
     found = (
         (["texture", "light_shadow", "edge"], Confidence.HIGH),
         (["content_deficiency"], Confidence.MEDIUM),
         (["shape"], Confidence.LOW),
         ([], Confidence.LOW),
+        *(([*four], Confidence.HIGH) for four in combinations(FOUR, 2)),
+        *(([*four], Confidence.HIGH) for four in combinations(FOUR, 3)),
+        *(([one], Confidence.MEDIUM) for one in FOUR),
     )
     return [
         make_pair(f"{label} {place}", label, categories, confidence=confidence)
@@ -31,14 +36,13 @@ def golden_pairs() -> list[Pair]:
 
 
 def golden_rows() -> dict[str, dict[str, dict[str, str]]]:
-    """Question and answer by form and by chain; the first of each form in each chain."""
+    """What is said by form and by chain; the first row of each form or dialogue in each chain."""
     rows: dict[str, dict[str, dict[str, str]]] = {}
     for (_, image), instructions in zip(golden_pairs(), expand_all(golden_pairs()), strict=True):
         for row in instructions:
-            question, answer = (message.content for message in row.messages)
-            rows.setdefault(row.form, {}).setdefault(
-                image.group, {"question": question, "answer": answer}
-            )
+            said = [message.content for message in row.messages]
+            talk = {f"{n // 2 + 1} {'QA'[n % 2]}": text for n, text in enumerate(said)}
+            rows.setdefault(row.form, {}).setdefault(image.group, talk)
     return rows
 
 

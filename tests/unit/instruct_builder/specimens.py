@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from hypothesis import strategies as st
 
-from core.chain import as_sentences
 from core.ids import content_id
 from core.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from core.records import (
@@ -19,12 +19,13 @@ from core.records import (
     Instruction,
     Reasoning,
     ReasoningChain,
+    Region,
     ReviewLevel,
     Split,
     TraceFinding,
 )
-from instruct_builder.expand import expand_chain
-from instruct_builder.families import plan_asks
+from core.sentences import as_sentences
+from instruct_builder.columns import Chains, columns_of
 from instruct_builder.manifest import (
     BuildFacts,
     FormFact,
@@ -33,11 +34,14 @@ from instruct_builder.manifest import (
     SourceFact,
     TeacherFact,
 )
-from instruct_builder.shards import Manifest, Placed, rows_table, write_shards
+from instruct_builder.plan import Plan, make_plan
+from instruct_builder.shards import Manifest, Placed, instructions_of, rows_table, write_shards
 from instruct_builder.templates import Templates, read_templates
+from instruct_builder.words import ImageColumns, Words, image_columns
 from tests.unit.records import make_image
 
 Pair = tuple[ReasoningChain, ImageRecord]
+CORNER = Region(points=((0.05, 0.1), (0.3, 0.1), (0.3, 0.25), (0.05, 0.25)))
 
 
 @cache
@@ -59,7 +63,7 @@ def make_pair(
     contradictions: int = 0,
     **changes: Any,
 ) -> Pair:
-    """A chain with one finding in each category, and its image."""
+    """A chain with one finding in each category, every second one with a region, and its image."""
     drawn = {"label": label, "generator": "sim-nearest" if label is Authenticity.FAKE else None}
     image = make_image(name, **{**drawn, **changes})
     findings = tuple(
@@ -67,6 +71,7 @@ def make_pair(
             category=category,
             evidence=f"What can be seen of {category} repeats every {place} pixels.",
             points_to=label,
+            region=CORNER if place % 2 == 0 else None,
         )
         for place, category in enumerate(categories, start=2)
     )
@@ -109,10 +114,41 @@ def make_pairs(number: int, **changes: Any) -> list[Pair]:
     ]
 
 
-def expand_all(pairs: Sequence[Pair], *, seed: int = 1) -> list[list[Instruction]]:
+def plan_of(pairs: Sequence[Pair], *, seed: int = 1, **options: Any) -> tuple[Plan, Chains]:
+    """The plan of these chains, all in one split, and the chains as columns."""
+    chains = columns_of((chain for chain, _ in pairs), recipe().taxonomy)
+    return make_plan([chains], templates(), recipe().taxonomy, seed=seed, **options), chains
+
+
+def table_of(pairs: Sequence[Pair], *, seed: int = 1, **options: Any) -> pa.Table:
+    """Rows in ROW_SCHEMA, chain by chain."""
+    plan, chains = plan_of(pairs, seed=seed, **options)
+    return Words(templates(), recipe().taxonomy).table(plan, chains, images_of(pairs))
+
+
+def images_of(pairs: Sequence[Pair]) -> ImageColumns:
+    """What rows say of the images of these chains, all in one split."""
+    return image_columns(
+        {
+            "chain_id": [chain.chain_id for chain, _ in pairs],
+            "image_id": [image.image_id for _, image in pairs],
+            "image_path": [image.path for _, image in pairs],
+            "image_sha256": [image.sha256 for _, image in pairs],
+            "label": [image.label for _, image in pairs],
+            "generator": [image.generator for _, image in pairs],
+            "source": [image.source for _, image in pairs],
+            "split": [Split.TRAIN for _ in pairs],
+            "review_level": [chain.review_level for chain, _ in pairs],
+        }
+    )
+
+
+def expand_all(pairs: Sequence[Pair], *, seed: int = 1, **options: Any) -> list[list[Instruction]]:
     """The instructions of each chain, planned together."""
-    plan = plan_asks([chain for chain, _ in pairs], templates(), recipe().taxonomy, seed=seed)
-    return [expand_chain(chain, image, plan) for chain, image in pairs]
+    rows: dict[str, list[Instruction]] = {chain.chain_id: [] for chain, _ in pairs}
+    for row in instructions_of(table_of(pairs, seed=seed, **options)):
+        rows[row.chain_id].append(row)
+    return list(rows.values())
 
 
 def place_all(pairs: Sequence[Pair]) -> list[Placed]:
@@ -204,7 +240,9 @@ _WORDS = st.sampled_from(
         "B",
     ]
 )
-evidence = st.lists(_WORDS, min_size=2, max_size=14).map(" ".join).map(as_sentences)
+evidence = st.lists(_WORDS, min_size=2, max_size=14).map(
+    lambda words: as_sentences(" ".join(["The", *words]))
+)
 
 
 @st.composite
@@ -213,7 +251,12 @@ def pairs(draw: st.DrawFn) -> Pair:
     label = draw(st.sampled_from(Authenticity))
     categories = draw(st.lists(st.sampled_from(recipe().taxonomy.ids), max_size=6))
     findings = tuple(
-        TraceFinding(category=category, evidence=draw(evidence), points_to=label)
+        TraceFinding(
+            category=category,
+            evidence=draw(evidence),
+            points_to=label,
+            region=draw(st.sampled_from((None, CORNER))),
+        )
         for category in categories
     )
     name = f"image {draw(st.integers(0, 10**9))}"

@@ -1,130 +1,162 @@
-"""Each check finds what it is there to find."""
+"""Each check finds what it is there to find, in the plan and in the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from core.errors import PermanentError
-from core.records import Authenticity, Instruction, Message, Split
+from core.records import Authenticity, Split
 from instruct_builder.checks import (
     Balance,
-    Check,
     Checks,
+    Figures,
     NameFinder,
     NoNames,
     Options,
+    Planned,
     RightAnswers,
     Splits,
     UniqueRows,
 )
-from instruct_builder.shards import Placed, rows_table
+from instruct_builder.forms import CASES
+from instruct_builder.plan import Turns
+from instruct_builder.shards import ROW_SCHEMA
+from instruct_builder.words import Words
 from tests.unit.instruct_builder.specimens import (
+    Pair,
     make_pair,
     make_pairs,
-    place_all,
+    plan_of,
     recipe,
+    table_of,
     templates,
 )
 from tests.unit.records import make_image
 
-PAIRS = make_pairs(40)
-CHAINS = [chain for chain, _ in PAIRS]
+PAIRS = make_pairs(80)
 NAMES = ("rehearsal", "demo", "sim-nearest")
+FORMS = [name for _, name, _ in templates().forms()]
+Row = dict[str, Any]
 
 
 def finder(*names: str) -> NameFinder:
     return NameFinder(names or NAMES, templates(), recipe().taxonomy)
 
 
-def run(check: Check, placed: Sequence[Placed]) -> dict[str, int | float | str]:
+def planned_of(
+    pairs: Sequence[Pair], change: Callable[[Turns], Turns] = lambda turns: turns
+) -> Planned:
+    """The plan of these chains, its turns changed."""
+    plan, chains = plan_of(pairs)
+    words = Words(templates(), recipe().taxonomy)
+    return Planned(replace(plan, turns=change(plan.turns)), chains, words)
+
+
+def run(check: Any, planned: Planned | None = None, table: pa.Table | None = None) -> Figures:
     checks = Checks([check])
-    checks.see(rows_table(placed))
+    if planned is not None:
+        checks.see_plan(planned)
+    if table is not None:
+        checks.see_rows(table)
     return checks.facts()[check.name].figures
 
 
-def change_first(
-    form: str, change: Callable[[Instruction], Instruction], placed: Sequence[Placed]
-) -> list[Placed]:
+def change_first(form: str, change: Callable[[Row], Row], table: pa.Table) -> pa.Table:
     """The same rows, the first of a form changed."""
-    changed: list[Placed] = []
-    waiting = True
-    for item in placed:
-        rows = list(item.instructions)
-        for number, row in enumerate(rows):
-            if waiting and row.form == form:
-                rows[number], waiting = change(row), False
-        changed.append(replace(item, instructions=rows))
-    assert not waiting
-    return changed
+    rows = table.to_pylist()
+    place = next(place for place, row in enumerate(rows) if row["form"] == form)
+    rows[place] = change(rows[place])
+    return pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
 
 
-def say(answer: str) -> Callable[[Instruction], Instruction]:
-    def change(row: Instruction) -> Instruction:
-        return replace(row, messages=(row.messages[0], Message(role="assistant", content=answer)))
+def say(answer: str, **changes: str) -> Callable[[Row], Row]:
+    def change(row: Row) -> Row:
+        messages = [*row["messages"][:-1], {"role": "assistant", "content": answer}]
+        return {**row, **changes, "messages": messages}
 
     return change
 
 
-def answer(target: str) -> Callable[[Instruction], Instruction]:
-    return lambda row: replace(row, target=target)
+def first_turn(planned: Planned, form: str) -> int:
+    return int(np.flatnonzero(planned.plan.turns.form == FORMS.index(form))[0])
 
 
 def test_a_sound_set_passes_and_leaves_its_figures() -> None:
-    placed = place_all(PAIRS)
-    rows = sum(len(item.instructions) for item in placed)
-    assert run(UniqueRows(), placed) == {"rows": rows, "repeated": 0}
-    assert run(RightAnswers(templates(), CHAINS), placed)["wrong"] == 0
-    assert run(Options(templates(), recipe().taxonomy, CHAINS), placed)["wrong"] == 0
-    assert run(NoNames(finder()), placed)["found"] == 0
+    planned, table = planned_of(PAIRS), table_of(PAIRS)
+    rows = table.num_rows
+    unique = run(UniqueRows(), planned, table)
+    assert unique == {"rows": rows, "compared": rows, "repeated": 0}
+    assert run(RightAnswers(templates()), planned, table)["wrong"] == 0
+    assert run(Options(recipe().taxonomy), planned)["wrong"] == 0
+    assert run(NoNames(finder()), table=table)["found"] == 0
 
 
-@pytest.mark.parametrize("form", ["verdict_is_fake", "verdict_what", "aspect_trace"])
-def test_a_turned_answer_is_found(form: str) -> None:
-    closed = templates().named[form][1].targets
+@pytest.mark.parametrize("form", ["verdict_is_fake", "verdict_what", "aspect_trace", "aspect_free"])
+def test_a_plan_with_a_turned_answer_is_found(form: str) -> None:
+    turns = planned_of(PAIRS).plan.turns
+    affirming = [
+        code
+        for code, case in enumerate(CASES)
+        if case.label is Authenticity.FAKE and (case.present or form.startswith("verdict"))
+    ]
+    mine = (turns.form == FORMS.index(form)) & np.isin(turns.case, affirming)
+    turn = int(np.flatnonzero(mine)[0])
 
-    def turn(row: Instruction) -> Instruction:
-        other = next(target for target in closed if target != row.target)
-        return replace(say(f"{other.capitalize()}.")(row), target=other)
+    def turned(turns: Turns) -> Turns:
+        """The answer that a chain of the other label would get."""
+        case = turns.case.copy()
+        own = CASES[case[turn]]
+        case[turn] = CASES.index(replace(own, label=own.label.opposite))
+        return replace(turns, case=case)
 
     with pytest.raises(PermanentError, match=rf"check 'polarity' failed.*of form {form}"):
-        run(RightAnswers(templates(), CHAINS), change_first(form, turn, place_all(PAIRS)))
+        run(RightAnswers(templates()), planned_of(PAIRS, turned))
 
 
-def test_an_answer_whose_text_says_something_else_is_found() -> None:
-    for text in ("Real or fake, who knows.", "Well."):
-        placed = change_first("verdict_what", say(text), place_all(PAIRS[1:2]))
-        with pytest.raises(PermanentError, match="polarity"):
-            run(RightAnswers(templates(), CHAINS), placed)
+@pytest.mark.parametrize("text", ["Real or fake, who knows.", "Well."])
+def test_an_answer_whose_text_says_something_else_is_found(text: str) -> None:
+    fakes = [make_pair(f"fake {n}") for n in range(8)]
+    table = change_first("verdict_what", say(text), table_of(fakes))
+    with pytest.raises(PermanentError, match=r"check 'polarity' failed.*of form verdict_what"):
+        run(RightAnswers(templates()), table=table)
 
 
-def test_a_wrong_letter_is_found() -> None:
-    def shift(row: Instruction) -> Instruction:
-        return answer("A" if row.target != "A" else "B")(row)
+def test_a_wrong_letter_and_a_wrong_option_are_found() -> None:
+    turn = first_turn(planned_of(PAIRS), "aspect_choice")
 
-    placed = change_first("aspect_choice", shift, place_all(PAIRS))
-    with pytest.raises(PermanentError, match="check 'options' failed"):
-        run(Options(templates(), recipe().taxonomy, CHAINS), placed)
+    def letter(turns: Turns) -> Turns:
+        right = turns.right.copy()
+        right[turn] = (right[turn] + 1) % 4
+        return replace(turns, right=right)
 
+    def option(turns: Turns) -> Turns:
+        shown = turns.shown.copy()
+        shown[turn, 0] = shown[turn, 1]
+        return replace(turns, shown=shown)
 
-def test_a_distractor_that_is_a_finding_is_found() -> None:
-    pair = make_pair("image", categories=["texture"])
-    more = make_pair("image", categories=["texture", *recipe().taxonomy.ids[1:]])[0]
-    with pytest.raises(PermanentError, match="check 'options' failed"):
-        run(Options(templates(), recipe().taxonomy, [more]), place_all([pair]))
+    for change in (letter, option):
+        with pytest.raises(PermanentError, match=r"check 'options' failed.*of form aspect_choice"):
+            run(Options(recipe().taxonomy), planned_of(PAIRS, change))
 
 
 def test_an_id_twice_and_a_conversation_twice_are_found() -> None:
-    placed = place_all(PAIRS)
-    with pytest.raises(PermanentError, match="check 'unique' failed"):
-        run(UniqueRows(), [*placed, placed[0]])
-    again = [
-        replace(row, instruction_id=f"{row.instruction_id}x") for row in placed[0].instructions
-    ]
-    with pytest.raises(PermanentError, match="check 'unique' failed"):
-        run(UniqueRows(), [replace(placed[0], instructions=[*placed[0].instructions, *again])])
+    plan, chains = plan_of(PAIRS[:8])
+    upper, lower = plan.upper.copy(), plan.lower.copy()
+    upper[1], lower[1] = upper[0], lower[0]
+    planned = Planned(
+        replace(plan, upper=upper, lower=lower), chains, Words(templates(), recipe().taxonomy)
+    )
+    with pytest.raises(PermanentError, match=r"check 'unique' failed.*by its id"):
+        run(UniqueRows(), planned)
+    table = table_of(PAIRS[:8])
+    with pytest.raises(PermanentError, match=r"check 'unique' failed.*instruction ins-"):
+        run(UniqueRows(), table=pa.concat_tables([table, table.slice(0, 1)]))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +170,9 @@ def test_an_id_twice_and_a_conversation_twice_are_found() -> None:
     ],
 )
 def test_a_name_in_a_text_is_found(text: str) -> None:
-    placed = change_first("holistic_inference", say(text), place_all(PAIRS[:1]))
+    table = change_first("holistic_inference", say(text), table_of(PAIRS[:1]))
     with pytest.raises(PermanentError, match="check 'names' failed"):
-        run(NoNames(finder()), placed)
+        run(NoNames(finder()), table=table)
 
 
 def test_parts_of_words_and_words_of_the_recipe_are_no_names() -> None:
@@ -175,9 +207,7 @@ def test_splits_that_part_nothing_pass() -> None:
 
 def test_what_is_not_even_is_reported_and_fails_nothing() -> None:
     fakes = [make_pair(f"image {n}", Authenticity.FAKE) for n in range(30)]
-    uneven = str(run(Balance(templates()), place_all(fakes))["uneven"]).split(", ")
-    assert {"verdict_what", "label.verdict", "verdict_is_fake", "aspect_trace"} <= set(uneven)
-    assert "verdict" not in uneven
-    even = run(Balance(templates()), place_all(PAIRS))
-    assert even["verdict.yes"] == 0.5
-    assert "verdict_what" not in str(even["uneven"])
+    uneven = str(run(Balance(templates()), planned_of(fakes))["uneven"]).split(", ")
+    assert {"verdict_what", "label.verdict", "verdict_is_fake"} <= set(uneven)
+    even = run(Balance(templates()), planned_of(PAIRS))
+    assert abs(float(even["verdict.yes"]) - 0.5) < 0.1

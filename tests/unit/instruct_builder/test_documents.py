@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import DatasetCard
 from PIL import Image
 
 from core.errors import DataError
 from core.records import Authenticity, Split
 from instruct_builder.card import files_by_split, render_card, size_category
 from instruct_builder.inspection import readable_counts, readable_samples
+from instruct_builder.manifest import CheckFact, LicenceFact, TeacherFact
 from instruct_builder.preview import Scenes, choose_members, data_uri, render_preview
 from instruct_builder.selection import Member
 from instruct_builder.shards import Manifest, ShardSet
@@ -146,6 +148,64 @@ def test_the_card_says_what_is_simulated_and_under_which_terms(manifest: Manifes
     assert "no proof of what decided anything" in card
     assert f"{manifest.rows:,} instructions" in card
     assert "Licence: CC0-1.0 (the only source)." in card
+    assert header["license"] == "cc0-1.0"
+
+
+def test_the_header_of_the_card_is_what_the_hubs_library_reads(manifest: Manifest) -> None:
+    card = render_card(manifest)
+    read = DatasetCard(card.decode())
+    assert str(read).encode() == card
+    data = read.data.to_dict()
+    assert data["pretty_name"] == "FakeInstruct, recipe fakescope"
+    assert data["annotations_creators"] == ["machine-generated"]
+    assert data["configs"][0]["data_files"][0] == {
+        "split": "train",
+        "path": files_by_split(manifest)["train"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("statement", "wanted"),
+    [
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
+        ("unknown: nobody said", {"license": "unknown"}),
+        (
+            "ask the author: # <b>",
+            {
+                "license": "other",
+                "license_name": "as-stated-under-terms",
+                "license_link": "README.md",
+            },
+        ),
+    ],
+)
+def test_a_licence_that_hubs_know_has_their_name(
+    manifest: Manifest, statement: str, wanted: dict[str, str]
+) -> None:
+    licence = LicenceFact(statement=statement, because="it is so")
+    card = render_card(manifest.model_copy(update={"licence": licence})).decode()
+    header = DatasetCard(card).data.to_dict()
+    assert {name: header[name] for name in wanted} == wanted
+    assert "license_name" in header or "license_name" not in wanted
+
+
+def test_the_card_says_terms_checks_limits_and_what_of_persons(manifest: Manifest) -> None:
+    facts = {
+        "teachers": (
+            TeacherFact(name="m", simulated=False, chains=3, licence="MIT", terms="no | rivals"),
+        ),
+        "licence": LicenceFact(
+            statement="MIT", because="it is so", conditions=("teacher m: no | rivals",)
+        ),
+        "checks": {"names": CheckFact(says="no text names it", figures={"found": 0, "texts": 7})},
+        "tombstones": ("img-1", "img-2"),
+    }
+    card = render_card(manifest.model_copy(update=facts)).decode()
+    assert r"* Asked of whoever uses it: teacher m: no \| rivals." in card
+    assert r"| m | no | 3 | MIT | no \| rivals |" in card
+    assert "* **names**: no text names it (found 0, texts 7)." in card
+    assert "## Limits" in card and "## Personal data" in card
+    assert "Withdrawn images: 2." in card
 
 
 def test_names_cannot_break_the_tables_of_the_card(manifest: Manifest) -> None:

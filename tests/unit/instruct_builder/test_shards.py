@@ -13,6 +13,7 @@ from core.errors import ConfigError, StateError
 from core.records import Split
 from instruct_builder.shards import (
     IMAGE_SCHEMA,
+    ROW_GROUP_ROWS,
     ROW_SCHEMA,
     ShardSet,
     ShardWriter,
@@ -21,8 +22,15 @@ from instruct_builder.shards import (
     published,
     rows_table,
     verify,
+    write_shard_file,
 )
-from tests.unit.instruct_builder.specimens import make_facts, make_pairs, place_all, write_set
+from tests.unit.instruct_builder.specimens import (
+    make_facts,
+    make_pairs,
+    place_all,
+    table_of,
+    write_set,
+)
 
 COLUMNS = [
     "instruction_id",
@@ -130,8 +138,21 @@ def test_rows_have_statistics_and_a_page_index_and_are_compressed(folder: Path) 
     meta = pq.read_metadata(folder / "rows-00000.parquet")
     column = meta.row_group(0).column(COLUMNS.index("family"))
     assert column.is_stats_set
-    assert column.has_offset_index
+    assert column.has_offset_index and column.has_column_index
     assert column.compression == "ZSTD"
+    assert (column.statistics.min, column.statistics.max) == ("discussion", "verdict")
+
+
+def test_row_groups_are_sized_for_reads_and_end_where_an_image_ends(tmp_path: Path) -> None:
+    table = table_of(make_pairs(1_100))
+    write_shard_file(table, tmp_path / "rows-00000.parquet", Split.TRAIN)
+    meta = pq.read_metadata(tmp_path / "rows-00000.parquet")
+    lengths = [meta.row_group(place).num_rows for place in range(meta.num_row_groups)]
+    assert len(lengths) > 1
+    assert all(ROW_GROUP_ROWS <= length < ROW_GROUP_ROWS + 20 for length in lengths[:-1])
+    last = pq.ParquetFile(tmp_path / "rows-00000.parquet").read_row_group(0, ["image_id"])
+    first = table["image_id"][lengths[0]].as_py()
+    assert last["image_id"][-1].as_py() != first
 
 
 def test_a_whole_set_verifies(folder: Path) -> None:

@@ -1,0 +1,127 @@
+"""Folders that are elsewhere: any address that fsspec knows, such as `s3://bucket/folder`.
+
+What is read is copied to this machine first, and what is written is made here and then uploaded, so
+that everything else knows folders alone.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from core.errors import ConfigError
+from core.ids import sha256_text
+
+_SECRET = re.compile(r"(?<=//)[^/@\s]*@")
+
+
+def is_elsewhere(address: str) -> bool:
+    """Whether it is no path of this machine."""
+    return "://" in address or "::" in address
+
+
+def shown(address: str) -> str:
+    """An address without user and password."""
+    return _SECRET.sub("", address)
+
+
+@contextmanager
+def folder_at(address: str) -> Iterator[Path]:
+    """The folder at an address; a copy of it, for as long as it is needed, when it is elsewhere."""
+    if not is_elsewhere(address):
+        yield Path(address)
+        return
+    with tempfile.TemporaryDirectory(prefix="fakescope-copy-") as name:
+        with _explained(address):
+            copy = _download(address, Path(name))
+        yield copy
+
+
+def _download(address: str, into: Path) -> Path:
+    files, root = _open(address)
+    copy = into / (PurePosixPath(root).name or "folder")
+    copy.mkdir()
+    for path in sorted(files.find(root)):
+        target = copy / PurePosixPath(path).relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(path, str(target))
+    return copy
+
+
+def upload(folder: Path, address: str, *, last: str) -> None:
+    """Copy a folder to an address; `last` is the file that tells others that all is there.
+
+    It goes before anything is changed and comes back at the end; what the folder has no more goes.
+    """
+    with _explained(address):
+        files, root = _open(address)
+        files.makedirs(root, exist_ok=True)
+        marker = f"{root}/{last}"
+        if files.exists(marker):
+            files.rm_file(marker)
+        names = [
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        ]
+        names = [*sorted(name for name in names if name != last), last]
+        for path in set(files.find(root)) - {f"{root}/{name}" for name in names}:
+            files.rm_file(path)
+        for name in names:
+            files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+            files.put_file(str(folder / name), f"{root}/{name}")
+
+
+@contextmanager
+def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
+    """A folder to make something in: the one at the address, or one below `work` that is uploaded.
+
+    It stays, so that what was cut off goes on there. A ConfigError where there is something else.
+    """
+    if not is_elsewhere(address):
+        yield Path(address)
+        return
+    folder = work / sha256_text(address)[:16]
+    present = read_bytes(address, last)
+    if present is None and not folder.exists() and holds_anything(address):
+        raise ConfigError(
+            f"{shown(address)} is not empty and holds no {last}; name another with --out"
+        )
+    yield folder
+    if present != (folder / last).read_bytes():
+        upload(folder, address, last=last)
+
+
+def read_bytes(address: str, name: str) -> bytes | None:
+    """A file of the folder at an address; None when it is not there."""
+    with _explained(address):
+        files, root = _open(address)
+        path = f"{root}/{name}"
+        return bytes(files.cat_file(path)) if files.exists(path) else None
+
+
+def holds_anything(address: str) -> bool:
+    """Whether there is any file at an address."""
+    with _explained(address):
+        files, root = _open(address)
+        return bool(files.exists(root) and files.find(root))
+
+
+def _open(address: str) -> tuple[Any, str]:
+    """A file system and the path of the folder in it."""
+    import fsspec
+
+    files, root = fsspec.url_to_fs(address)
+    return files, str(root).rstrip("/")
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConfigError(f"{shown(address)}: there is nothing there") from None
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"{shown(address)}: {shown(' '.join(str(error).split()))}") from None

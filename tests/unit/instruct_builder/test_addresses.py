@@ -1,0 +1,149 @@
+"""Shard sets and exports that are elsewhere: read as copies, written by upload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from typer.testing import CliRunner
+
+from core.errors import ConfigError
+from imaging.store import ImageStore
+from instruct_builder.__main__ import app
+from instruct_builder.addresses import folder_at, is_elsewhere, shown, upload
+from instruct_builder.export import Format, export, export_to
+from instruct_builder.shards import ShardSet, verify
+from tests.unit.instruct_builder.exports import make_set
+
+
+@pytest.fixture(autouse=True)
+def memory() -> Iterator[None]:
+    yield
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    make_set(folder / "set", ImageStore(folder / "images"))
+    return folder
+
+
+def files_at(address: str) -> dict[str, bytes]:
+    files, root = fsspec.url_to_fs(address)
+    return {path.removeprefix(f"{root}/"): files.cat_file(path) for path in files.find(root)}
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_a_path_is_no_address() -> None:
+    assert not is_elsewhere("data/fakeinstruct")
+    assert is_elsewhere("s3://bucket/set")
+    assert is_elsewhere("simplecache::s3://bucket/set")
+
+
+def test_a_folder_here_is_not_copied(place: Path) -> None:
+    with folder_at(str(place / "set")) as folder:
+        assert folder == place / "set"
+
+
+def test_what_was_uploaded_is_verified_where_it_is(place: Path) -> None:
+    upload(place / "set", "memory://store/set", last="manifest.json")
+    assert files_at("memory://store/set") == files_in(place / "set")
+    with folder_at("memory://store/set") as folder:
+        assert folder != place / "set"
+        assert verify(folder) == []
+    assert not folder.exists()
+    done = CliRunner().invoke(app, ["verify", "memory://store/set"])
+    assert done.output == "memory://store/set: every checksum and every count is right\n"
+    fsspec.filesystem("memory").pipe_file("/store/set/rows-00000.parquet", b"spoilt")
+    assert CliRunner().invoke(app, ["verify", "memory://store/set"]).exit_code == 1
+
+
+def test_an_upload_replaces_what_was_there_and_marks_the_end_last(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.filesystem("memory").pipe_file("/store/set/rows-09999.parquet", b"stale")
+    memory = type(fsspec.filesystem("memory"))
+    put: list[str] = []
+    original = memory.put_file
+
+    def noting(self: object, local: str, remote: str, **more: object) -> object:
+        put.append(remote.rpartition("/")[2])
+        return original(self, local, remote, **more)
+
+    monkeypatch.setattr(memory, "put_file", noting)
+    upload(place / "set", "memory://store/set", last="manifest.json")
+    assert put[-1] == "manifest.json"
+    assert files_at("memory://store/set") == files_in(place / "set")
+
+
+def test_an_upload_that_breaks_off_leaves_no_marker(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(place / "set", "memory://store/set", last="manifest.json")
+    memory = type(fsspec.filesystem("memory"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("the network is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "put_file", fail)
+        with pytest.raises(ConfigError, match="store/set: the network is gone"):
+            upload(place / "set", "memory://store/set", last="manifest.json")
+    assert "manifest.json" not in files_at("memory://store/set")
+    upload(place / "set", "memory://store/set", last="manifest.json")
+    assert files_at("memory://store/set") == files_in(place / "set")
+
+
+def test_an_export_is_uploaded_whole_and_only_once(place: Path, tmp_path: Path) -> None:
+    shards, store = ShardSet.open(place / "set"), ImageStore(place / "images")
+    address = "memory://exports/one"
+    done = export_to(shards, address, format=Format.WEBDATASET, store=store)
+    assert (done.place, done.unchanged) == (address, False)
+    export(shards, tmp_path / "out", format=Format.WEBDATASET, store=store)
+    assert files_at(address) == files_in(tmp_path / "out")
+    assert export_to(shards, address, format=Format.WEBDATASET, store=store).unchanged
+    other = export_to(shards, address, format=Format.LLAVA, store=store)
+    assert not other.unchanged
+    assert set(files_at(address)) == {"README.md", "export.json", "train.json", "test.json"}
+
+
+def test_a_foreign_place_is_not_touched(place: Path) -> None:
+    fsspec.filesystem("memory").pipe_file("/theirs/thesis.txt", b"years of work")
+    shards, store = ShardSet.open(place / "set"), ImageStore(place / "images")
+    with pytest.raises(ConfigError, match="neither empty nor an export"):
+        export_to(shards, "memory://theirs", format=Format.LLAVA, store=store)
+    assert files_at("memory://theirs") == {"thesis.txt": b"years of work"}
+
+
+def test_the_commands_take_addresses(place: Path) -> None:
+    upload(place / "set", "memory://store/set", last="manifest.json")
+    told = CliRunner().invoke(app, ["inspect", "memory://store/set", "--json"])
+    assert json.loads(told.output)["images"] == 6
+    same = CliRunner().invoke(app, ["diff", "memory://store/set", str(place / "set")])
+    assert "changed: 0" in same.output
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("memory://nowhere", "nowhere is no shard set"),
+        ("nonsense://somewhere", "Protocol not known: nonsense"),
+        ("s3://bucket/set", "[Ii]nstall s3fs"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_line(address: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem), folder_at(address) as folder:
+        ShardSet.open(folder)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("ftp://user:secret@host/set") == "ftp://host/set"
+    assert shown("cannot open ftp://user:secret@host/set") == "cannot open ftp://host/set"
