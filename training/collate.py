@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, PermanentError
 from training.model import Assembly
@@ -31,19 +31,32 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors of one batch, padded on the right."""
+    """Tensors of one batch: conversations padded on the right, or trees in one flat row."""
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Any]
     """what the model's forward takes, (rows, tokens) and pixels"""
     labels: Tensor
     """(rows, tokens)"""
     is_target: Tensor
     """(rows, tokens)"""
+    conversation: Tensor
+    """(rows, tokens): number of the conversation that a token belongs to; -1 in a shared prefix"""
+    siblings: Tensor
+    """(conversations,): how many conversations there are about the same image"""
+    plain_tokens: int
+    """without padding, were each conversation to have its own copy of the image"""
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each row without padding."""
-        return self.inputs["attention_mask"].sum(dim=1)
+        """Tokens of each row without padding; of conversations, not of trees."""
+        mask: Tensor = self.inputs["attention_mask"]
+        return mask.sum(dim=1)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens without padding."""
+        mask = self.inputs["attention_mask"]
+        return int(mask.sum()) if mask.ndim == 2 else self.labels.numel()
 
 
 def encode_conversation(
@@ -132,16 +145,36 @@ def encode_prompt(text: str, assembly: Assembly) -> Encoded:
     return Encoded(tuple(ids), (IGNORED,) * len(ids), (False,) * len(ids))
 
 
-def collate(rows: Sequence[Encoded], images: Sequence[Image.Image], assembly: Assembly) -> Batch:
-    """One batch: each row with its image, whose placeholder becomes as many tokens as it needs."""
+def extend_prompt(prompt: Encoded, tokens: Sequence[int]) -> Encoded:
+    """The prompt and what the model has written after it."""
+    more = len(tokens)
+    return Encoded(
+        (*prompt.input_ids, *tokens),
+        prompt.labels + (IGNORED,) * more,
+        prompt.is_target + (False,) * more,
+    )
+
+
+def collate(
+    rows: Sequence[Encoded],
+    images: Sequence[Image.Image],
+    assembly: Assembly,
+    *,
+    siblings: Sequence[int] | None = None,
+) -> Batch:
+    """One batch: each row with its image, whose placeholder becomes as many tokens as it needs.
+
+    `siblings` says of each row how many are about the same image; by default it is the only one.
+    """
     import torch
 
-    pixels = assembly.process_images(images)
-    counts = assembly.count_image_tokens(pixels)
+    pixels, counts = assembly.prepare_images(images)
     image_token = assembly.image_token_id
-    expanded = [_expand(row, count, image_token) for row, count in zip(rows, counts, strict=True)]
-    ids = _pad([row.input_ids for row in expanded], assembly.pad_id)
-    mask = _pad([(1,) * len(row.input_ids) for row in expanded], 0)
+    expanded = [
+        expand_image(row, count, image_token) for row, count in zip(rows, counts, strict=True)
+    ]
+    ids = pad([row.input_ids for row in expanded], assembly.pad_id)
+    mask = pad([(1,) * len(row.input_ids) for row in expanded], 0)
     is_image = ids == image_token
     if is_image.sum(dim=1).tolist() != counts:
         raise PermanentError("image placeholders in the text do not match the images of the batch")
@@ -150,12 +183,16 @@ def collate(rows: Sequence[Encoded], images: Sequence[Image.Image], assembly: As
         inputs["mm_token_type_ids"] = is_image.to(torch.int32)
     return Batch(
         inputs,
-        labels=_pad([row.labels for row in expanded], IGNORED),
-        is_target=_pad([row.is_target for row in expanded], False),
+        labels=pad([row.labels for row in expanded], IGNORED),
+        is_target=pad([row.is_target for row in expanded], False),
+        conversation=torch.arange(len(rows))[:, None].expand_as(ids),
+        siblings=torch.tensor(siblings or [1] * len(rows)),
+        plain_tokens=int(mask.sum()),
     )
 
 
-def _expand(row: Encoded, count: int, image_token: int) -> Encoded:
+def expand_image(row: Encoded, count: int, image_token: int) -> Encoded:
+    """The row with `count` image tokens in the place of its placeholder."""
     place = row.input_ids.index(image_token)
     before, after = slice(None, place), slice(place + 1, None)
     return Encoded(
@@ -165,7 +202,8 @@ def _expand(row: Encoded, count: int, image_token: int) -> Encoded:
     )
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """(rows, longest), filled up on the right."""
     import torch
 
     longest = max(len(row) for row in rows)

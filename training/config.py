@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.errors import ConfigError
 from core.recipe import Strict, parse_model, read_yaml
@@ -15,7 +15,7 @@ from core.recipe import Strict, parse_model, read_yaml
 Part = Literal["tower", "projector", "language"]
 """vision tower · what maps its features into the language model · the language model"""
 
-Reduction = Literal["sum", "mean", "logsumexp"]
+Reduction = Literal["sum", "mean", "logsumexp", "single"]
 
 
 class Vision(Strict):
@@ -65,6 +65,22 @@ class Checkpoint(Strict):
     """recompute activations in the backward pass: slower, less memory"""
 
 
+class Lora(Strict):
+    """Low-rank adapters on linear layers, whose own weights stay as they are."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    """an adapter counts alpha / rank"""
+    parts: tuple[Part, ...] = Field(("language",), min_length=1)
+    """whose layers get adapters; the other parts are trained whole, or frozen by their rate"""
+    layers: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
+    """names of the layers, without what stands before the last dot"""
+    quantised: bool = False
+    """QLoRA: the layers of the language model in 4 bits; needs bitsandbytes"""
+
+
 class Augmentation(Strict):
     """Random changes of training images, both classes alike."""
 
@@ -79,9 +95,15 @@ class Augmentation(Strict):
 class DataSettings(Strict):
     """Which instructions a step is made of."""
 
-    batch_rows: int = Field(ge=1)
+    batch_images: int = Field(ge=1)
+    """images of a step"""
+    branches: int = Field(8, ge=1)
+    """at most so many instructions about an image in one step; the others come at later visits"""
+    layout: Literal["auto", "tree", "plain"] = "auto"
+    """tree: the instructions about an image share its tokens; plain: each has its own copy of them;
+    auto: tree where the model allows it"""
     mix: dict[str, float] = Field(min_length=1)
-    """share of the steps by instruction family; a batch holds one family, one row per image"""
+    """share of the instructions by family or form"""
     augment: Augmentation = Augmentation()
     max_tokens: int = Field(2048, ge=16)
     """longer rows are set aside, never cut"""
@@ -102,6 +124,8 @@ class Optimiser(Strict):
     learning_rate: float = Field(gt=0)
     part_rates: dict[Part, float] = Field(default_factory=dict)
     """learning rate of a part as a multiple of `learning_rate`; 0 freezes it"""
+    freeze: tuple[str, ...] = ()
+    """patterns of parameter names that are not trained, such as `*.embed_tokens.*`"""
     warmup_steps: int = Field(0, ge=0)
     floor: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -109,10 +133,39 @@ class Optimiser(Strict):
     clip_norm: float = Field(1.0, gt=0)
     row_weight: Literal["equal", "tokens"] = "tokens"
     """equal: every row counts the same; tokens: every answer token does"""
+    branch_weight: Literal["sqrt", "plain"] = "sqrt"
+    """sqrt: each of the n rows about an image counts 1/sqrt(n), so that images with many do not
+    drown the others; plain: each counts 1"""
     target_weight: float = Field(1.0, gt=0)
     """how many times as much the tokens of a closed answer (`fake`, `yes`, `B`) count"""
     checkpoint_every: int | None = Field(None, ge=1)
     """steps; the last step is always saved"""
+
+    def rate_of(self, part: Part) -> float:
+        """Learning rate of a part as a multiple of `learning_rate`."""
+        return self.part_rates.get(part, 1.0)
+
+
+class Saving(Strict):
+    """When a run writes what `--resume` goes on from, which checkpoints it keeps, when it ends."""
+
+    state_steps: int | None = Field(None, ge=1)
+    """steps between states"""
+    state_seconds: float | None = Field(600.0, gt=0)
+    """seconds between states; one is also written on SIGTERM, Ctrl-C and after the last step"""
+    keep_last: int | None = Field(None, ge=1)
+    """checkpoints that are kept; None: all"""
+    best_by: Literal["val_auroc", "val_nll"] | None = None
+    """the best validated checkpoint is kept as well, and is the one that is calibrated and scored;
+    None: the last one is"""
+    patience: int | None = Field(None, ge=1)
+    """end after so many validations that are not better than the best before them"""
+
+    @model_validator(mode="after")
+    def _patience_needs_a_measure(self) -> Saving:
+        if self.patience is not None and self.best_by is None:
+            raise ValueError("patience needs best_by: val_auroc or val_nll")
+        return self
 
 
 class Scoring(Strict):
@@ -122,10 +175,11 @@ class Scoring(Strict):
     answer_prefix: str = ""
     """as the model writes it after the prompt, leading space included"""
     fake_words: tuple[str, ...] = Field(min_length=1)
-    """what may follow the prefix, leading space included; each must be a single token there"""
+    """what may follow the prefix, leading space included; of several tokens, scored whole"""
     real_words: tuple[str, ...] = Field(min_length=1)
     reduce: Reduction = "sum"
-    """sum: FakeScope's formula, logits summed inside the exponential"""
+    """sum: FakeScope's formula, logits summed inside the exponential; mean; logsumexp: the words'
+    probabilities added; single: the first word of each set alone"""
     batch_images: int = Field(32, ge=1)
     threshold: float = Field(0.5, gt=0, lt=1)
     validate_every: int | None = Field(None, ge=1)
@@ -141,12 +195,29 @@ class TrainingConfig(Strict):
     """None: as many as the machine has"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     autocast: Literal["none", "bfloat16"] = "none"
+    peak_teraflops: float | None = Field(None, gt=0)
+    """what the device can do at most, for the MFU in `metrics.jsonl`; None: known for some GPUs"""
     model: Annotated[TinyLlava | Checkpoint, Field(discriminator="kind")]
+    lora: Lora | None = None
+    """None: parts are trained whole"""
     data: DataSettings
     optimiser: Optimiser
+    saving: Saving = Saving()
     scoring: Scoring
     bootstrap: int = Field(1000, ge=100)
     """resamples of the photographs behind each interval"""
+
+    @model_validator(mode="after")
+    def _adapters_sit_on_a_checkpoint(self) -> TrainingConfig:
+        if self.lora is not None and self.model.kind != "checkpoint":
+            raise ValueError("lora: adapters need a model of kind checkpoint to sit on")
+        return self
+
+    @model_validator(mode="after")
+    def _best_needs_validations(self) -> TrainingConfig:
+        if self.saving.best_by is not None and self.scoring.validate_every is None:
+            raise ValueError("saving.best_by needs scoring.validate_every")
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ ROW_COLUMNS = (
     "instruction_id", "image_id", "image_path", "image_sha256", "family", "form", "messages",
     "target",
 )  # fmt: skip
+IMAGE_COLUMNS = ["image_id", "image_path", "image_sha256"]
+"""the parts of an ImageRef"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,10 @@ def open_shards(folder: Path) -> ShardSet:
 
 
 def _check_terms(folder: Path, manifest: Manifest) -> None:
-    for source in manifest.sources:
-        if not source.may_train:
-            raise ConfigError(f"{folder}: source {source.name} may not be used for training")
+    for kind, parts in (("source", manifest.sources), ("teacher", manifest.teachers)):
+        for part in parts:
+            if not part.may_train:
+                raise ConfigError(f"{folder}: {kind} {part.name} may not be used for training")
 
 
 def read_images(shards: ShardSet) -> list[LabelledImage]:
@@ -191,6 +194,11 @@ class Rows:
             for record in self.table.take(pa.array(places)).to_pylist()
         ]
 
+    def image_at(self, place: int) -> ImageRef:
+        """The image of one row."""
+        record = self.table.select(IMAGE_COLUMNS).slice(place, 1).to_pylist()[0]
+        return ImageRef(*record.values())
+
     def sample(self, count: int, *, seed: int) -> list[Row]:
         """At most `count` rows, drawn without repetition, in file order."""
         rng = np.random.default_rng(seed_of("sample", seed))
@@ -198,7 +206,7 @@ class Rows:
 
     def images(self) -> list[ImageRef]:
         """The images of the rows, each once, in file order."""
-        columns = self.table.select(["image_id", "image_path", "image_sha256"])
+        columns = self.table.select(IMAGE_COLUMNS)
         return [ImageRef(*record.values()) for record in _first_of_each(columns).to_pylist()]
 
     def sample_images(self, count: int, *, seed: int) -> list[ImageRef]:
@@ -213,9 +221,13 @@ class Rows:
             pc.equal(self.table["family"], key), pc.equal(self.table["form"], key)
         ).to_numpy()
         places = np.flatnonzero(wanted)
-        codes = self.table["image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-        borders = np.flatnonzero(np.diff(codes[places])) + 1
+        borders = np.flatnonzero(np.diff(self.image_codes()[places])) + 1
         return np.split(places, borders) if len(places) else []
+
+    def image_codes(self) -> NDArray[np.int64]:
+        """A number for the image of each row, counted in file order."""
+        codes = self.table["image_id"].combine_chunks().dictionary_encode().indices
+        return np.asarray(codes.to_numpy(), np.int64)
 
 
 def _first_of_each(columns: pa.Table) -> pa.Table:
@@ -224,29 +236,86 @@ def _first_of_each(columns: pa.Table) -> pa.Table:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    """Which rows make up one step."""
+class Visit:
+    """Which instructions about one image make up a part of a step."""
 
-    key: str
-    """family or form"""
-    places: NDArray[np.int64]
+    keys: tuple[str, ...]
+    """family or form of each"""
+    places: tuple[int, ...]
+    """of the rows"""
 
 
-def plan_batches(
-    rows: Rows, mix: Mapping[str, float], *, batch_rows: int, seed: int
-) -> Iterator[PlannedBatch]:
-    """Batches without end, each of one family or form, each row about another image.
+def plan_visits(
+    rows: Rows, mix: Mapping[str, float], *, branches: int, seed: int
+) -> Iterator[Visit]:
+    """Visits without end: each goes to one image with at most `branches` of its instructions.
 
-    The keys of `mix` take turns so that after any number of steps each has had its share. Each key
-    goes through all its images in an order of its own before an image comes again.
+    Every image is visited once before any is visited again, in an order of its own each time.
+    Among the families and forms of which an image has rows left, the one that is furthest behind
+    its share of the mix is next. The rows of an image and a key all come before one comes again.
     """
-    queues = {
-        key: _draw_rows(_images_of(rows, key), seed_of("batches", seed, key))
-        for key, share in mix.items()
-        if share > 0
-    }
-    for key in _take_turns({key: mix[key] for key in queues}):
-        yield PlannedBatch(key, np.array([next(queues[key]) for _ in range(batch_rows)]))
+    decks = _deal(rows, mix, seed)
+    shares = {key: share / sum(mix.values()) for key, share in mix.items() if share > 0}
+    given = dict.fromkeys(shares, 0)
+    for turn in itertools.count():
+        order = np.random.default_rng(seed_of("images", seed, turn)).permutation(len(decks))
+        for image in order:
+            yield _visit(decks[image], shares, given, branches)
+
+
+def _visit(
+    decks: Mapping[str, Deck], shares: Mapping[str, float], given: dict[str, int], branches: int
+) -> Visit:
+    keys: list[str] = []
+    places: list[int] = []
+    while len(places) < branches:
+        left = {key: deck for key, deck in decks.items() if deck.has_other_than(places)}
+        if not left:
+            break
+        dealt = sum(given.values()) + 1
+        key = max(left, key=lambda name: shares[name] * dealt - given[name])
+        given[key] += 1
+        keys.append(key)
+        places.append(left[key].draw(places))
+    return Visit(tuple(keys), tuple(places))
+
+
+class Deck:
+    """The rows of one image and one key, dealt in a new order each time they have all come."""
+
+    __slots__ = ("_left", "_places", "_rounds", "_seed")
+
+    def __init__(self, places: NDArray[np.int64], seed: tuple[int, str, int]) -> None:
+        self._places = places
+        self._seed = seed
+        self._rounds = 0
+        self._left: list[int] = []
+
+    def has_other_than(self, drawn: Container[int]) -> bool:
+        """Whether there is a row that this visit has not drawn."""
+        return any(place not in drawn for place in self._places)
+
+    def draw(self, drawn: Container[int]) -> int:
+        """The next row that is not among `drawn`."""
+        if all(place in drawn for place in self._left):
+            rng = np.random.default_rng(seed_of("deck", *self._seed, self._rounds))
+            self._left += rng.permutation(self._places).tolist()
+            self._rounds += 1
+        place = next(place for place in self._left if place not in drawn)
+        self._left.remove(place)
+        return place
+
+
+def _deal(rows: Rows, mix: Mapping[str, float], seed: int) -> list[dict[str, Deck]]:
+    """The decks of each image by family or form, images in file order."""
+    images: dict[int, dict[str, Deck]] = {}
+    codes = rows.image_codes()
+    for key, share in mix.items():
+        if share > 0:
+            for places in _images_of(rows, key):
+                image = int(codes[places[0]])
+                images.setdefault(image, {})[key] = Deck(places, (seed, key, image))
+    return [images[image] for image in sorted(images)]
 
 
 def check_mix(rows: Rows, mix: Mapping[str, float]) -> None:
@@ -266,20 +335,3 @@ def _images_of(rows: Rows, key: str) -> list[NDArray[np.int64]]:
 
 def _distinct(rows: Rows, column: str) -> list[str]:
     return [str(value) for value in rows.table[column].unique().to_pylist()]
-
-
-def _draw_rows(images: Sequence[NDArray[np.int64]], seed: int) -> Iterator[int]:
-    rng = np.random.default_rng(seed)
-    while True:
-        for image in rng.permutation(len(images)):
-            yield int(rng.choice(images[image]))
-
-
-def _take_turns(shares: Mapping[str, float]) -> Iterator[str]:
-    """The key that is furthest behind its share is next."""
-    whole = sum(shares.values())
-    given = dict.fromkeys(shares, 0)
-    for step in itertools.count(1):
-        key = max(shares, key=lambda name: shares[name] / whole * step - given[name])
-        given[key] += 1
-        yield key

@@ -5,29 +5,42 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from core.errors import ConfigError, DataError, PermanentError
 from core.ids import seed_of
+from training.adapters import gather, tune
+from training.attention import use_tree_attention
 from training.augment import augment
-from training.collate import IGNORED, Batch, collate, encode_conversation
+from training.collate import Batch, Encoded, encode_conversation
 from training.config import DataSettings, Optimiser, Part, TrainingConfig
-from training.data import ImageFolder, PlannedBatch, Rows, plan_batches
+from training.data import ImageFolder, Rows, Visit, plan_visits
+from training.efficiency import Work, peak_memory, peak_operations
+from training.losses import TokenLosses, token_losses, weigh
 from training.model import Assembly
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
+from training.parity import check_parity
+from training.processes import Processes, spread
+from training.resume import Saved
+from training.tree import Tree, collate_plain, collate_trees, uses_trees
 
 Item = TypeVar("Item")
+ALONE = Processes()
+TRIED_IMAGES, TRIED_BRANCHES = 2, 3
+"""that a run tries as trees and apart before it starts"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,83 +49,273 @@ class StepLog:
 
     step: int
     loss: float
-    key: str
-    """family or form of the batch"""
+    losses: dict[str, float]
+    """mean over the answer tokens of the instructions, by family or form of the mix"""
+    images: int
     rows: int
+    """instructions"""
     answer_tokens: int
+    tokens: int
+    """that the model computed, padding left out"""
+    plain_tokens: int
+    """that it would have computed had each instruction its own copy of the image"""
+    branches: float
+    """instructions per image"""
     learning_rate: float
+    learning_rates: dict[str, float]
+    """of the parts that are trained"""
     gradient_norm: float
     seconds: float
     """since the start"""
+    step_seconds: float
+    """that this step took, waiting included"""
     waiting_seconds: float
     """waited for the images and tokens of this step"""
+    answer_tokens_per_second: float
+    images_per_second: float
+    rows_per_second: float
+    mfu: float | None
+    """model FLOPs utilisation: work of the step over what the device could do; None where its peak
+    is not known"""
+    peak_memory: int
+    """bytes so far"""
 
 
-@dataclass(slots=True)
-class SetAside:
-    """Rows that could not be used."""
+class Training:
+    """A model on its way through the steps of a run."""
 
-    reasons: Counter[str] = field(default_factory=Counter)
+    def __init__(
+        self,
+        assembly: Assembly,
+        rows: Rows,
+        images: ImageFolder,
+        config: TrainingConfig,
+        processes: Processes = ALONE,
+    ) -> None:
+        """ConfigError when nothing is left to train; PermanentError when trees differ from
+        separate forward passes of the model."""
+        self.config = config
+        self.done = 0
+        """steps"""
+        self.set_aside: Counter[str] = Counter()
+        """reasons why rows could not be used, and how many rows"""
+        self._assembly, self._rows, self._images = assembly, rows, images
+        self._device = choose_device(config)
+        self._model = assembly.model.to(self._device).train()
+        tune(assembly, config)
+        self._parts: list[Part] = sorted(trained_parts(assembly))
+        self._work = Work.of(self._model, assembly.architecture)
+        self._peak = peak_operations(self._device, config.peak_teraflops)
+        self._processes = processes
+        self._seconds = 0.0
+        if uses_trees(self._model, config.data):
+            use_tree_attention(self._model)
+            check_trees(rows, images, assembly, config)
+        if processes.count > 1:
+            spread(self._model)
+        self._optimiser = make_optimiser(assembly, config.optimiser)
+        self._peaks = [group["lr"] for group in self._optimiser.param_groups]
 
-    @property
-    def total(self) -> int:
-        return self.reasons.total()
-
-
-def train(
-    assembly: Assembly,
-    rows: Rows,
-    images: ImageFolder,
-    config: TrainingConfig,
-    *,
-    after_step: Callable[[StepLog], None],
-) -> SetAside:
-    """Train `assembly.model` in place; `after_step` is called after every step.
-
-    On a CPU the same inputs and seed give the same losses. Raises PermanentError when the loss is
-    no longer a number or a batch has nothing to learn.
-    """
-    settings, model = config.optimiser, assembly.model
-    device = choose_device(config)
-    model.to(device).train()
-    optimiser = make_optimiser(assembly, settings)
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    set_aside = SetAside()
-    batches = read_batches(rows, images, assembly, config, set_aside=set_aside)
-    started = asked = time.perf_counter()
-    for step, (planned, batch) in enumerate(read_ahead(batches), start=1):
-        waited = time.perf_counter() - asked
-        factor = learning_rate_factor(step, settings)
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast == "bfloat16"):
-            loss = answer_loss(model, batch, settings)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise PermanentError(
-                f"step {step}, {planned.key}: the loss is {value}; lower optimiser.learning_rate, "
-                "lengthen optimiser.warmup_steps or train in float32"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        optimiser.step()
-        after_step(
-            StepLog(
-                step=step,
-                loss=value,
-                key=planned.key,
-                rows=len(batch.labels),
-                answer_tokens=int((batch.labels != IGNORED).sum()),
-                learning_rate=settings.learning_rate * factor,
-                gradient_norm=float(norm),
-                seconds=time.perf_counter() - started,
-                waiting_seconds=waited,
-            )
+    def save(self) -> Saved:
+        """All that the next step depends on; every process has to ask for it."""
+        on_cuda = self._device.type == "cuda"
+        return Saved(
+            dict(gather(self._model)),
+            {
+                "done": self.done,
+                "seconds": self._seconds,
+                "set_aside": dict(self.set_aside),
+                "optimiser": self._optimiser_state(),
+                "random": self._processes.gather(torch.get_rng_state()),
+                "random_cuda": self._processes.gather(torch.cuda.get_rng_state())
+                if on_cuda
+                else [],
+            },
         )
+
+    def restore(self, saved: Saved) -> None:
+        """Go on as the run that was saved would have.
+
+        ConfigError for one of another model or of more or fewer processes.
+        """
+        load_weights(self._model, saved.weights)
+        state, processes = saved.state, self._processes
+        if len(state["random"]) != processes.count:
+            raise ConfigError(f"the run had {len(state['random'])} processes; start as many again")
+        self._load_optimiser(state["optimiser"])
+        self.done, self._seconds = state["done"], state["seconds"]
+        self.set_aside = Counter(state["set_aside"])
+        torch.set_rng_state(state["random"][processes.rank])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state(state["random_cuda"][processes.rank])
+
+    def _optimiser_state(self) -> dict[str, Any]:
+        if self._processes.count == 1:
+            return self._optimiser.state_dict()
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return dict(get_optimizer_state_dict(self._model, self._optimiser, options=whole))
+
+    def _load_optimiser(self, state: dict[str, Any]) -> None:
+        if self._processes.count == 1:
+            self._optimiser.load_state_dict(state)
+            return
+        whole = StateDictOptions(full_state_dict=True, strict=False)  # some get no gradient
+        set_optimizer_state_dict(self._model, self._optimiser, state, options=whole)
+
+    def steps(self) -> Iterator[StepLog]:
+        """Train on; yields after every step. The caller may stop, save or validate in between.
+
+        On a CPU the same inputs and seed give the same losses. Raises PermanentError when the loss
+        is no longer a number or a batch has nothing to learn.
+        """
         asked = time.perf_counter()
-    model.eval()
-    return set_aside
+        steps = read_steps(
+            self._rows,
+            self._images,
+            self._assembly,
+            self.config,
+            first=self.done + 1,
+            processes=self._processes,
+        )
+        for step in read_ahead(steps):
+            waited = time.perf_counter() - asked
+            for set_aside in self._processes.gather(step.set_aside):
+                self.set_aside += set_aside
+            learnt = self._learn(step)
+            self.done = step.number
+            took = time.perf_counter() - asked
+            self._seconds += took
+            yield StepLog(**learnt, **self._speed(learnt, step, took), waiting_seconds=waited)
+            asked = time.perf_counter()
+
+    def _speed(self, learnt: Mapping[str, Any], step: Step, took: float) -> dict[str, Any]:
+        """Of all processes together; FLOPs utilisation and memory of this one."""
+        operations = self._work.operations(step.batch, self._assembly.image_token_id)
+        return {
+            "seconds": self._seconds,
+            "step_seconds": took,
+            "answer_tokens_per_second": learnt["answer_tokens"] / took,
+            "images_per_second": learnt["images"] / took,
+            "rows_per_second": learnt["rows"] / took,
+            "mfu": None if self._peak is None else operations / took / self._peak,
+            "peak_memory": peak_memory(self._device),
+        }
+
+    def _learn(self, step: Step) -> dict[str, Any]:
+        settings, model = self.config.optimiser, self._model
+        factor = learning_rate_factor(step.number, settings)
+        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+        model.train()
+        autocast = self.config.autocast == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=autocast):
+            losses = token_losses(model, step.batch)
+        weights = weigh(losses, step.batch, settings)
+        total = self._processes.sum(weights.sum())
+        loss = (losses.values * weights).sum() / total
+        value = float(self._processes.sum(loss))
+        check_finite(value, f"step {step.number}: the loss")
+        self._optimiser.zero_grad(set_to_none=True)
+        share = loss * self._processes.count  # of the gradients, the mean over processes is taken
+        share.backward()  # type: ignore[no-untyped-call]
+        norm = length_of(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm))
+        check_finite(norm, f"step {step.number}: the length of the gradient")
+        self._optimiser.step()
+        shares = self._processes.gather(Share.of(losses, step))
+        images, rows = sum(each.images for each in shares), sum(each.rows for each in shares)
+        return {
+            "step": step.number,
+            "loss": value,
+            "losses": by_key(shares),
+            "images": images,
+            "rows": rows,
+            "answer_tokens": sum(each.answer_tokens.total() for each in shares),
+            "tokens": sum(each.tokens for each in shares),
+            "plain_tokens": sum(each.plain_tokens for each in shares),
+            "branches": rows / images,
+            "learning_rate": settings.learning_rate * factor,
+            "learning_rates": {
+                part: settings.learning_rate * factor * settings.rate_of(part)
+                for part in self._parts
+            },
+            "gradient_norm": norm,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process learnt from in a step."""
+
+    images: int
+    rows: int
+    tokens: int
+    plain_tokens: int
+    answer_tokens: Counter[str]
+    """by family or form"""
+    losses: dict[str, float]
+    """their sum"""
+
+    @classmethod
+    def of(cls, losses: TokenLosses, step: Step) -> Share:
+        """Counts and sums of one batch."""
+        values = losses.values.detach().double().cpu().numpy()
+        keys = np.array(step.keys)[losses.conversation.cpu().numpy()]
+        return cls(
+            images=step.images,
+            rows=len(step.keys),
+            tokens=step.batch.tokens,
+            plain_tokens=step.batch.plain_tokens,
+            answer_tokens=Counter(keys.tolist()),
+            losses={key: float(values[keys == key].sum()) for key in sorted(set(step.keys))},
+        )
+
+
+def by_key(shares: Sequence[Share]) -> dict[str, float]:
+    """Mean loss of the answer tokens of each family or form."""
+    keys = sorted({key for share in shares for key in share.losses})
+    return {
+        key: sum(share.losses.get(key, 0.0) for share in shares)
+        / sum(share.answer_tokens[key] for share in shares)
+        for key in keys
+    }
+
+
+def length_of(norm: Tensor) -> float:
+    """A norm, whole, whether or not the weights are divided among processes."""
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def check_finite(value: float, what: str) -> None:
+    """PermanentError for a number that is none."""
+    if not math.isfinite(value):
+        raise PermanentError(
+            f"{what} is {value}; lower optimiser.learning_rate, "
+            "lengthen optimiser.warmup_steps or train in float32"
+        )
+
+
+def trained_parts(assembly: Assembly) -> set[Part]:
+    """Parts of a model that are not frozen whole."""
+    return {
+        assembly.architecture.part_of(name)
+        for name, parameter in assembly.model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Put saved parameters back; ConfigError when they are not those that the model trains."""
+    own = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    if {name: each.shape for name, each in own.items()} != {
+        name: each.shape for name, each in weights.items()
+    }:
+        raise ConfigError("the saved weights are of another model; train from the start")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            value = weights[name].to(parameter.device)
+            if isinstance(parameter, DTensor):
+                value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+            parameter.copy_(value)
 
 
 def choose_device(config: TrainingConfig) -> torch.device:
@@ -124,31 +327,23 @@ def choose_device(config: TrainingConfig) -> torch.device:
 
 
 def make_optimiser(assembly: Assembly, settings: Optimiser) -> torch.optim.Optimizer:
-    """AdamW over the parts that are not frozen; no decay on vectors (norms and biases)."""
+    """AdamW over what is trained, each part at its rate; no decay on vectors (norms and biases)."""
     groups: dict[tuple[Part, bool], list[Any]] = {}
     for name, parameter in assembly.model.named_parameters():
-        part = assembly.architecture.part_of(name)
-        is_frozen = _rate(part, settings) == 0
-        parameter.requires_grad_(not is_frozen)
-        if not is_frozen:
+        if parameter.requires_grad:
+            part = assembly.architecture.part_of(name)
             groups.setdefault((part, parameter.ndim >= 2), []).append(parameter)
-    if not groups:
-        raise ConfigError("optimiser.part_rates freezes every part; nothing is left to train")
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": settings.learning_rate * _rate(part, settings),
+                "lr": settings.learning_rate * settings.rate_of(part),
                 "weight_decay": settings.weight_decay if decays else 0.0,
             }
             for (part, decays), parameters in groups.items()
         ],
         betas=settings.betas,
     )
-
-
-def _rate(part: Part, settings: Optimiser) -> float:
-    return settings.part_rates.get(part, 1.0)
 
 
 def learning_rate_factor(step: int, settings: Optimiser) -> float:
@@ -168,39 +363,95 @@ def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def read_batches(
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step learns from."""
+
+    number: int
+    """from 1"""
+    batch: Batch
+    keys: Sequence[str]
+    """family or form of each conversation of the batch"""
+    images: int
+    set_aside: Counter[str]
+    """reasons why rows of the step could not be used"""
+
+
+def read_steps(
     rows: Rows,
     images: ImageFolder,
     assembly: Assembly,
     config: TrainingConfig,
     *,
-    set_aside: SetAside,
-) -> Iterator[tuple[PlannedBatch, Batch]]:
-    """The batches of a run, one for each step."""
-    rng = np.random.default_rng(seed_of("augment", config.seed))
-    planned = plan_batches(
-        rows, config.data.mix, batch_rows=config.data.batch_rows, seed=config.seed
-    )
-    for plan in islice(planned, config.optimiser.steps):
-        yield (
-            plan,
-            read_batch(plan, rows, images, assembly, config.data, rng=rng, set_aside=set_aside),
-        )
+    first: int = 1,
+    processes: Processes = ALONE,
+) -> Iterator[Step]:
+    """The steps of a run, or what one of several processes learns from in each.
+
+    What a step holds depends on its number and the settings alone.
+    """
+    data = config.data
+    collate_step = collate_trees if uses_trees(assembly.model, data) else collate_plain
+    visits = enumerate(plan_visits(rows, data.mix, branches=data.branches, seed=config.seed))
+    skip(visits, (first - 1) * data.batch_images)
+    for number in range(first, config.optimiser.steps + 1):
+        planned = processes.share(list(islice(visits, data.batch_images)))
+        set_aside: Counter[str] = Counter()
+        trees, keys = read_trees(planned, rows, images, assembly, config, set_aside=set_aside)
+        if not trees:
+            reason = set_aside.most_common(1)[0][0]
+            raise PermanentError(f"step {number}: no row has anything to learn: {reason}")
+        yield Step(number, collate_step(trees, assembly), keys, len(trees), set_aside)
 
 
-def read_batch(
-    planned: PlannedBatch,
+def skip(items: Iterator[Any], count: int) -> None:
+    """Leave out the next `count` items."""
+    for _ in islice(items, count):
+        pass
+
+
+def read_trees(
+    visits: Iterable[tuple[int, Visit]],
     rows: Rows,
     images: ImageFolder,
     assembly: Assembly,
-    settings: DataSettings,
+    config: TrainingConfig,
     *,
-    rng: np.random.Generator,
-    set_aside: SetAside,
-) -> Batch:
-    """The tensors of one step; rows that cannot be used are counted and left out."""
-    encoded, pictures = [], []
-    for row in rows.take(planned.places):
+    set_aside: Counter[str],
+) -> tuple[list[Tree], list[str]]:
+    """Images and tokens of numbered visits, and the family or form of each conversation.
+
+    The number of a visit decides how its image is changed.
+    """
+    trees, keys = [], []
+    for number, visit in visits:
+        kept, encoded = encode_visit(visit, rows, assembly, config.data, set_aside=set_aside)
+        if encoded:
+            rng = np.random.default_rng(seed_of("augment", config.seed, number))
+            image = images.read(rows.image_at(visit.places[0]))
+            trees.append(Tree(augment(image, config.data.augment, rng), encoded))
+            keys += kept
+    return trees, keys
+
+
+def check_trees(
+    rows: Rows, images: ImageFolder, assembly: Assembly, config: TrainingConfig
+) -> None:
+    """Try the first images of the run as trees and apart: PermanentError when they differ."""
+    data = config.data
+    visits = plan_visits(rows, data.mix, branches=TRIED_BRANCHES, seed=config.seed)
+    planned = list(enumerate(islice(visits, TRIED_IMAGES)))
+    trees, _ = read_trees(planned, rows, images, assembly, config, set_aside=Counter())
+    if trees:
+        check_parity(assembly, trees)
+
+
+def encode_visit(
+    visit: Visit, rows: Rows, assembly: Assembly, settings: DataSettings, *, set_aside: Counter[str]
+) -> tuple[list[str], list[Encoded]]:
+    """Keys and tokens of the rows of a visit; rows that cannot be used are counted and left out."""
+    keys, encoded = [], []
+    for key, row in zip(visit.keys, rows.take(visit.places), strict=True):
         try:
             encoded.append(
                 encode_conversation(
@@ -208,40 +459,7 @@ def read_batch(
                 )
             )
         except DataError as error:
-            set_aside.reasons[str(error)] += 1
-            continue
-        pictures.append(augment(images.read(row.image), settings.augment, rng))
-    if not encoded:
-        reason = set_aside.reasons.most_common(1)[0][0]
-        raise PermanentError(f"no row of a batch of {planned.key} has anything to learn: {reason}")
-    return collate(encoded, pictures, assembly)
-
-
-def answer_loss(model: Any, batch: Batch, settings: Optimiser) -> Tensor:
-    """Cross-entropy of the answer tokens, each predicted from all that stands before it.
-
-    Only the columns that hold an answer token in some row get logits. `row_weight` equal: first the
-    mean over each row's answer tokens; tokens: the mean over all answer tokens of the batch.
-    """
-    device = model.device
-    targets = batch.labels[:, 1:].to(device)
-    is_answer = targets != IGNORED
-    if not is_answer.any(dim=1).all():
-        raise PermanentError("a row of the batch has no answer token to learn")
-    columns = is_answer.any(dim=0).nonzero().squeeze(1)
-    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-    output = model(**inputs, use_cache=False, logits_to_keep=columns)
-    if output.past_key_values is not None:  # a cache makes transformers ignore borders of samples
-        raise PermanentError("the model keeps a key-value cache while training")
-    losses = functional.cross_entropy(
-        output.logits.float().transpose(1, 2),
-        targets[:, columns],
-        ignore_index=IGNORED,
-        reduction="none",
-    )
-    is_target = batch.is_target[:, 1:].to(device)
-    weights = is_answer * (1 + (settings.target_weight - 1) * is_target)
-    weighted = losses * weights[:, columns]
-    if settings.row_weight == "tokens":
-        return weighted.sum() / weights.sum()
-    return (weighted.sum(dim=1) / weights.sum(dim=1)).mean()
+            set_aside[str(error)] += 1
+        else:
+            keys.append(key)
+    return keys, encoded

@@ -119,25 +119,67 @@ def bootstrap_difference(
     return bootstrap([places], difference, resamples=resamples, seed=seed)
 
 
-def calibration_error(labels: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS) -> float:
-    """Mean gap between predicted and observed share of fakes, over bins of equal width (ECE)."""
-    gaps = [
-        count * abs(predicted - observed)
-        for predicted, observed, count in reliability(labels, probabilities, bins)
-    ]
-    return float(sum(gaps) / len(labels))
+def calibration_error(
+    labels: Labels,
+    probabilities: Scores,
+    bins: int = CALIBRATION_BINS,
+    *,
+    balanced: bool = False,
+) -> float:
+    """Mean gap between predicted and observed share of fakes, over bins of equal width (ECE).
+
+    Guo et al. 2017 (arXiv 1706.04599), eq. 3. `balanced` weighs both classes the same, whatever
+    their numbers.
+    """
+    weights = balanced_weights(labels) if balanced else np.ones(len(labels))
+    places = _bins_of(probabilities, bins)
+    gaps = np.bincount(places, weights=weights * (probabilities - labels), minlength=bins)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def reliability(
     labels: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS
 ) -> list[tuple[float, float, int]]:
     """Mean prediction, share of fakes and number of images of each bin that is not empty."""
-    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    places = _bins_of(probabilities, bins)
     return [
         (float(probabilities[inside].mean()), float(labels[inside].mean()), int(inside.sum()))
         for inside in (places == place for place in range(bins))
         if inside.any()
     ]
+
+
+def _bins_of(probabilities: Scores, bins: int) -> Places:
+    return np.minimum((probabilities * bins).astype(np.intp), bins - 1)
+
+
+def balanced_weights(labels: Labels) -> Scores:
+    """Weights that sum to the number of labels, half of it to each class."""
+    share = np.where(labels, labels.mean(), (~labels).mean())
+    return np.asarray(0.5 / share, dtype=float)
+
+
+def equal_error_rate(scored: Scored) -> float:
+    """The error rate at which as many photographs are called fake as fakes are missed.
+
+    Between two points of the ROC curve it is interpolated linearly.
+    """
+    false_rate, true_rate, _ = roc_curve(scored.labels, scored.scores, drop_intermediate=False)
+    gap = false_rate - (1 - true_rate)
+    after = int(np.argmax(gap >= 0))
+    share = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(false_rate[after - 1] + share * (false_rate[after] - false_rate[after - 1]))
+
+
+def cllr(labels: Labels, log_likelihood_ratios: Scores) -> float:
+    """Cost of log-likelihood ratios in bits; 1: no better than saying nothing, 0: perfect.
+
+    Bruemmer and du Preez, Application-independent evaluation of speaker detection, Computer Speech
+    and Language 20 (2006), eq. 31. The ratios are natural logarithms, positive for fake.
+    """
+    missed = np.logaddexp(0, -log_likelihood_ratios[labels]).mean()
+    alarmed = np.logaddexp(0, log_likelihood_ratios[~labels]).mean()
+    return float((missed + alarmed) / 2 / np.log(2))
 
 
 def true_positive_rate(scored: Scored, *, false_positives: float) -> float:
@@ -155,8 +197,11 @@ def summarise(scored: Scored, probabilities: Scores, *, threshold: float) -> dic
         "average_precision": float(average_precision_score(labels, scored.scores)),
         "accuracy": float((called_fake == labels).mean()),
         "balanced_accuracy": float(balanced_accuracy_score(labels, called_fake)),
+        "equal_error_rate": equal_error_rate(scored),
+        "true_positive_rate_at_1_percent_false": true_positive_rate(scored, false_positives=0.01),
         "true_positive_rate_at_5_percent_false": true_positive_rate(scored, false_positives=0.05),
         "calibration_error": calibration_error(labels, probabilities),
+        "balanced_calibration_error": calibration_error(labels, probabilities, balanced=True),
         "negative_log_likelihood": float(log_loss(labels, probabilities)),
         "brier": float(brier_score_loss(labels, probabilities)),
     }

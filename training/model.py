@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError
+from training.adapters import Base, load_adapters, read_base, require_quantisation, save_weights
 from training.architectures import ARCHITECTURES, Architecture
 from training.config import Checkpoint, Language, TinyLlava, Vision
+from training.preprocessing import check_preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +32,8 @@ TINY_TEMPLATE = (
     "{{ 'ASSISTANT:' if add_generation_prompt else '' }}"
 )
 """the prompt ends without a space: byte-level BPE ties a space to the word after it"""
+CHECKPOINT_MANIFEST = "checkpoint.json"
+"""what a run writes beside the files of its checkpoint"""
 NO_FOREIGN_CODE = MappingProxyType({"trust_remote_code": False})
 """said outright, because transformers would otherwise ask on the terminal"""
 
@@ -44,6 +49,8 @@ class Assembly:
     chat_template: str
     """Jinja; rendered in the sandbox of transformers"""
     architecture: Architecture
+    base: Base | None = None
+    """what the adapters of the model sit on; None: it has none"""
 
     @property
     def image_token_id(self) -> int:
@@ -65,7 +72,8 @@ class Assembly:
             tokenize=False,
             add_generation_prompt=ask,
         )
-        return str(text)
+        image = str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+        return str(text).replace(image, image.join(self.architecture.marks), 1)
 
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, and the characters that each stands for."""
@@ -79,15 +87,22 @@ class Assembly:
 
     def process_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Pixels as the model's own preprocessing makes them."""
-        return dict(self.image_processor(images=list(images), return_tensors="pt"))
+        options = self.architecture.processing
+        return dict(self.image_processor(images=list(images), return_tensors="pt", **options))
 
     def count_image_tokens(self, pixels: Mapping[str, Tensor]) -> list[int]:
         """Tokens that each image takes in the text."""
-        return self.architecture.count_image_tokens(pixels, self.model.config)
+        return self.architecture.count_image_tokens(pixels, self.model)
 
-    def save(self, folder: Path) -> None:
-        """Write what `load_checkpoint` reads."""
-        self.model.save_pretrained(folder)
+    def prepare_images(self, images: Sequence[Image.Image]) -> tuple[dict[str, Tensor], list[int]]:
+        """What the model takes of the images, and the tokens that each takes in the text."""
+        pixels = self.process_images(images)
+        taken = {name: pixels[name] for name in self.architecture.pixel_names}
+        return taken, self.count_image_tokens(pixels)
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write what `load_checkpoint` reads; `weights` where several processes hold them."""
+        save_weights(self, folder, weights)
         self.tokenizer.chat_template = self.chat_template
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
@@ -245,36 +260,68 @@ def whiten_patches(model: Any, pixels: Tensor, *, floor: float) -> None:
         weight.copy_(filters.reshape(weight.shape))
 
 
-def load_checkpoint(settings: Checkpoint) -> Assembly:
-    """A published checkpoint by name, or one from a folder; no code of the checkpoint is run."""
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoImageProcessor,
-        AutoModelForImageTextToText,
-        AutoTokenizer,
-    )
+def load_checkpoint(settings: Checkpoint, *, quantised: bool = False) -> Assembly:
+    """A published checkpoint by name, or one from a folder; no code of the checkpoint is run.
+
+    One that holds adapters is put on its base. `quantised` has the linear layers of the language
+    model in 4 bits.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
     name = settings.name
     _check_folder(name)
+    base = read_base(Path(name))
     with _explain_failure(name):
         config = AutoConfig.from_pretrained(name, **NO_FOREIGN_CODE)
         architecture = _find_architecture(name, config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(name, **NO_FOREIGN_CODE)
-        assembly = Assembly(
-            model=AutoModelForImageTextToText.from_pretrained(
-                name, dtype=getattr(torch, settings.dtype), **NO_FOREIGN_CODE
-            ),
-            tokenizer=tokenizer,
-            image_processor=AutoImageProcessor.from_pretrained(
-                name, backend="pil", **NO_FOREIGN_CODE
-            ),
-            chat_template=_find_template(name, tokenizer),
-            architecture=architecture,
-        )
+        image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **NO_FOREIGN_CODE)
+        template = _find_template(name, tokenizer)
+    if base is None:
+        model = _load_weights(name, settings.dtype, architecture, quantised=quantised)
+    else:
+        model = _load_weights(base.name, base.dtype, architecture, quantised=base.quantised)
     if settings.activation_checkpointing:
-        assembly.model.activation_checkpointing_enable()
-    return assembly
+        model.activation_checkpointing_enable()
+    assembly = Assembly(model, tokenizer, image_processor, template, architecture)
+    _check_preparation(assembly, Path(name))
+    return assembly if base is None else load_adapters(assembly, base, Path(name))
+
+
+def _check_preparation(assembly: Assembly, folder: Path) -> None:
+    path = folder / CHECKPOINT_MANIFEST
+    manifest = json.loads(path.read_bytes()) if path.is_file() else {}
+    if "preprocessing" in manifest:
+        check_preprocessing(assembly, manifest["preprocessing"], str(folder))
+
+
+def _load_weights(name: str, dtype: str, architecture: Architecture, *, quantised: bool) -> Any:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    options: dict[str, Any] = {}
+    if quantised:
+        options = {"quantization_config": _four_bits(architecture), "device_map": "auto"}
+    with _explain_failure(name):
+        return AutoModelForImageTextToText.from_pretrained(
+            name, dtype=getattr(torch, dtype), **options, **NO_FOREIGN_CODE
+        )
+
+
+def _four_bits(architecture: Architecture) -> Any:
+    """NF4 with quantised constants (arXiv 2305.14314), in the language model alone."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    require_quantisation()
+    others = [prefix.rstrip(".") for prefix in architecture.prefixes if prefix]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["lm_head", *others],
+    )
 
 
 def _check_folder(name: str) -> None:

@@ -13,9 +13,10 @@ import jinja2
 from core.errors import ConfigError
 from imaging.simulate import GENERATORS
 from instruct_builder.shards import Manifest
-from training.evaluate import GeneratorLine, Line
+from training.calibrate import Calibration
 from training.figures import Figure
 from training.metrics import Interval
+from training.test_split import GeneratorLine, Line
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 POST_HOC = (
@@ -42,6 +43,10 @@ class Report:
     generators: tuple[GeneratorLine, ...]
     figures: Mapping[str, float]
     """over the whole test split"""
+    calibration: Calibration | None
+    """fitted on the val split; None: it has not both classes"""
+    calibrated: Mapping[str, float] | None
+    """the figures with calibrated probabilities, at the threshold chosen on the val split"""
     difference: Interval
     comparison: str
     caveats: tuple[str, ...]
@@ -172,9 +177,19 @@ figcaption, .small { color: #57606a; font-size: .9rem; }
 <figcaption>{{ figure.caption }}</figcaption></figure>
 {% endfor %}
 <h2>Whole test split</h2>
-<table>{% for name, value in report.figures.items() %}
-<tr><td>{{ name | replace("_", " ") }}</td><td class="number">{{ "%.3f" | format(value) }}</td></tr>
+<table><tr><th></th><th>raw scores</th>
+{% if report.calibrated %}<th>calibrated on the val split</th>{% endif %}</tr>
+{% for name, value in (report.calibrated or report.figures).items() %}
+<tr><td>{{ name | replace("_", " ") }}</td>
+<td class="number">{{ "%.3f" | format(report.figures[name]) if name in report.figures }}</td>
+{% if report.calibrated %}<td class="number">{{ "%.3f" | format(value) }}</td>{% endif %}</tr>
 {% endfor %}</table>
+{% if report.calibration %}
+<p class="small">Log-likelihood ratio = {{ "%.4g" | format(report.calibration.scale) }} x log-odds
+{{ "%+.4g" | format(report.calibration.bias) }}, called fake from
+{{ "%.3g" | format(report.calibration.threshold) }}; fitted on {{ report.calibration.images }}
+validation images, both classes weighed the same.</p>
+{% endif %}
 <h2>How it was made</h2>
 {% for heading in ("model", "training", "scoring") %}
 <h3>{{ heading | capitalize }}</h3>
@@ -182,7 +197,9 @@ figcaption, .small { color: #57606a; font-size: .9rem; }
 <tr><td>{{ name | replace("_", " ") }}</td><td>
 {% if value is mapping %}{% for key, inner in value.items() %}
 <div>{{ key }}: {{ inner }}</div>{% endfor %}
-{% elif value is sequence and value is not string %}{{ value | join(", ") }}
+{% elif value is sequence and value is not string %}{% for item in value %}
+{{ item if item is string or item is not sequence else item | join(" ") }}
+{{- ", " if not loop.last }}{% endfor %}
 {% else %}{{ value }}{% endif %}</td></tr>
 {% endfor %}</table>
 {% endfor %}

@@ -6,36 +6,29 @@ Trains a model on a FakeInstruct shard set, scores it on the test split and writ
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.command_line import one_line_errors
+from core.errors import ConfigError
 from core.records import Split
-from instruct_builder.shards import MANIFEST, Manifest
+from instruct_builder.shards import MANIFEST
 from training.config import TinyLlava, TrainingConfig, dump_config, load_config
-from training.data import (
-    ImageFolder,
-    LabelledImage,
-    Rows,
-    check_mix,
-    open_shards,
-    read_images,
-)
+from training.inputs import Inputs, read_inputs
 from training.progress import counting
 
 if TYPE_CHECKING:
-    from training.evaluate import Prediction, TestSet
-    from training.loop import SetAside, StepLog
+    from training.calibrate import Calibration
+    from training.loop import StepLog
     from training.metrics import Scores
     from training.model import Assembly
     from training.report import Report
     from training.run_folder import RunFolder
     from training.score import Verdict
+    from training.test_split import Prediction, TestSet
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
@@ -53,64 +46,64 @@ def main(
     shards: Annotated[Path, typer.Option(help="Folder of the FakeInstruct shards.")],
     images: Annotated[Path, typer.Option(help="Image store that the shards point into.")],
     out: Annotated[Path, typer.Option(help="Folder of this run; must not exist yet.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out where it was cut short.")
+    ] = False,
 ) -> None:
     """Train on a shard set, score the test split, write a run folder with a report."""
     from training.report import render_text
     from training.run_folder import RunFolder
 
     settings = load_config(config, overrides or ())
-    report = run(settings, shards=shards, images=images, out=out)
-    typer.echo(render_text(report, RunFolder(out).path))
+    report = run(settings, shards=shards, images=images, out=out, resume=resume)
+    if report is not None:
+        typer.echo(render_text(report, RunFolder(out).path))
 
 
-def run(config: TrainingConfig, *, shards: Path, images: Path, out: Path) -> dict[str, Any]:
-    """One whole run; returns `report.json`. A run that was finished before is not done again."""
-    from training.evaluate import with_others
+def run(
+    config: TrainingConfig, *, shards: Path, images: Path, out: Path, resume: bool = False
+) -> dict[str, Any] | None:
+    """One whole run; returns `report.json`. A run that was finished before is not done again.
+
+    `resume` goes on with a run that was cut short, and starts one that was not begun. Of several
+    processes (`torchrun`) the first one alone writes, and has a report to return.
+    """
+    from training.fit import train_model
+    from training.loop import choose_device
+    from training.processes import join_processes
     from training.run_folder import RunFolder
+    from training.test_split import with_others
 
     folder, resolved = RunFolder(out), dump_config(config)
     inputs = read_inputs(config, shards, images)
     manifest = (shards / MANIFEST).read_bytes()
-    if folder.is_finished(resolved, manifest):
+    processes = join_processes(choose_device(config))
+    progress = processes.agree(folder.progress(resolved, manifest))
+    if progress == "finished":
         typer.echo(f"{out} holds this very run; nothing to do", err=True)
         return folder.read_report()
+    if progress == "begun" and not resume:
+        raise ConfigError(
+            f"{out} holds a run that was not finished; go on with --resume, or delete it"
+        )
     prepare_torch(config)
     assembly, verdict = prepare_model(config, inputs)
-    folder.start(resolved, manifest)
-    facts, losses = train_model(config, inputs, assembly, verdict, folder)
+    if processes.is_first:
+        folder.start(resolved, manifest)
+    is_begun = progress == "begun"
+    fitted = train_model(
+        config, inputs, assembly, verdict, folder, resume=is_begun, processes=processes
+    )
+    if fitted is None:
+        return None
+    assembly = fitted.assembly
+    calibration = calibrate_model(config, inputs, assembly, verdict, folder, step=fitted.step)
     predictions, scores = score_test(config, inputs, assembly, verdict)
-    folder.write_predictions(with_others(predictions, scores))
-    report = judge(config, inputs, assembly, verdict, scores, facts)
-    publish(folder, report, inputs.test, scores, losses)
+    folder.write_predictions(with_others(predictions, scores, calibration))
+    report = judge(config, inputs, assembly, verdict, scores, fitted.facts, calibration)
+    publish(folder, report, inputs.test, scores, fitted.logs)
+    folder.drop_states()
     return folder.read_report()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a run reads, checked before anything is computed."""
-
-    manifest: Manifest
-    images: Sequence[LabelledImage]
-    rows: Rows
-    """of the train split"""
-    test: TestSet
-    folder: ImageFolder
-
-    def of(self, split: Split) -> list[LabelledImage]:
-        return [image for image in self.images if image.split is split]
-
-
-def read_inputs(config: TrainingConfig, shards: Path, images: Path) -> Inputs:
-    """Open shards and image folder; every problem that can be seen now is a ConfigError now."""
-    from training.evaluate import TestSet
-
-    opened = open_shards(shards)
-    known = read_images(opened)
-    rows = Rows.read(opened, Split.TRAIN)
-    check_mix(rows, config.data.mix)
-    folder = ImageFolder(images)
-    folder.check_presence(list({*rows.images(), *(image.ref for image in known)}))
-    return Inputs(opened.manifest, known, rows, TestSet.of(known), folder)
 
 
 def prepare_torch(config: TrainingConfig) -> None:
@@ -123,12 +116,14 @@ def prepare_torch(config: TrainingConfig) -> None:
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.seed)
     torch.use_deterministic_algorithms(choose_device(config).type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
 
 def prepare_model(config: TrainingConfig, inputs: Inputs) -> tuple[Assembly, Verdict]:
     """The model of the configuration, and the place where its verdict is read."""
+    from training.adapters import add_adapters
     from training.loop import choose_device
     from training.model import build_tiny, load_checkpoint
     from training.score import resolve_verdict
@@ -144,99 +139,43 @@ def prepare_model(config: TrainingConfig, inputs: Inputs) -> tuple[Assembly, Ver
             seed=config.seed,
         )
     else:
-        assembly = load_checkpoint(config.model)
+        assembly = load_checkpoint(
+            config.model, quantised=bool(config.lora and config.lora.quantised)
+        )
+        if config.lora is not None:
+            assembly = add_adapters(assembly, config.lora, config.model)
     assembly.model.to(device).eval()
     return assembly, resolve_verdict(config.scoring, assembly)
 
 
-def train_model(
+def calibrate_model(
     config: TrainingConfig,
     inputs: Inputs,
     assembly: Assembly,
     verdict: Verdict,
     folder: RunFolder,
-) -> tuple[dict[str, Any], list[StepLog]]:
-    """Train, log every step, score the val split now and then, save checkpoints."""
-    from training.loop import train
-
-    steps, started = config.optimiser.steps, time.perf_counter()
-    logs: list[StepLog] = []
-    with folder.logging() as log, counting("training", steps) as advance:
-
-        def after_step(step: StepLog) -> None:
-            logs.append(step)
-            log(asdict(step))
-            _validate(step.step, config, inputs, assembly, verdict, log)
-            _save(step.step, config, assembly, verdict, folder)
-            advance(1, f"{step.key} loss {step.loss:.3f}")
-
-        set_aside = train(assembly, inputs.rows, inputs.folder, config, after_step=after_step)
-    return _training_facts(config, logs, set_aside, time.perf_counter() - started), logs
-
-
-def _validate(
+    *,
     step: int,
-    config: TrainingConfig,
-    inputs: Inputs,
-    assembly: Assembly,
-    verdict: Verdict,
-    log: Log,
-) -> None:
-    from training.evaluate import predict, val_auroc
+) -> Calibration | None:
+    """Fit a calibration on the val split and store it with the checkpoint of a step.
 
-    every, images = config.scoring.validate_every, inputs.of(Split.VAL)
-    if every is None or step % every or not images:
-        return
-    assembly.model.eval()
-    predictions = predict(
-        images,
-        inputs.folder,
-        verdict,
-        assembly,
-        batch_images=config.scoring.batch_images,
-        advance=lambda _: None,
-    )
-    assembly.model.train()
-    log({"step": step, "val_auroc": val_auroc(predictions), "val_images": len(images)})
+    None when the split has not both classes.
+    """
+    import numpy as np
 
+    from training.calibrate import calibrate
+    from training.checkpoint import store_calibration
+    from training.fit import predict_val
 
-def _save(
-    step: int, config: TrainingConfig, assembly: Assembly, verdict: Verdict, folder: RunFolder
-) -> None:
-    from training.checkpoint import save_checkpoint
-
-    every = config.optimiser.checkpoint_every
-    if step == config.optimiser.steps or (every is not None and step % every == 0):
-        facts = {"title": config.title, "scoring": scoring_facts(config, verdict)}
-        save_checkpoint(assembly, folder.checkpoints, step=step, facts=facts)
-
-
-def scoring_facts(config: TrainingConfig, verdict: Verdict) -> dict[str, Any]:
-    """How the soft score is read, for checkpoint and report."""
-    return {
-        "prompt": verdict.text,
-        "fake_words": list(config.scoring.fake_words),
-        "real_words": list(config.scoring.real_words),
-        "fake_tokens": list(verdict.fake_ids),
-        "real_tokens": list(verdict.real_ids),
-        "reduce": verdict.reduce,
-        "threshold": config.scoring.threshold,
-    }
-
-
-def _training_facts(
-    config: TrainingConfig, logs: Sequence[StepLog], set_aside: SetAside, seconds: float
-) -> dict[str, Any]:
-    return {
-        "steps": config.optimiser.steps,
-        "seconds": round(seconds, 1),
-        "rows": sum(step.rows for step in logs),
-        "answer_tokens": sum(step.answer_tokens for step in logs),
-        "rows_set_aside": set_aside.total,
-        "reasons": dict(set_aside.reasons.most_common(5)),
-        "mix": config.data.mix,
-        "seed": config.seed,
-    }
+    images = inputs.of(Split.VAL)
+    labels = np.array([image.is_fake for image in images], bool)
+    if not labels.any() or labels.all():
+        return None
+    predictions = predict_val(config, inputs, assembly, verdict)
+    calibration = calibrate(labels, np.array([each.log_odds for each in predictions]))
+    if step > 0:
+        store_calibration(folder.checkpoint(step), calibration)
+    return calibration
 
 
 def score_test(
@@ -245,7 +184,7 @@ def score_test(
     """Score the test split with the model, and with all that the model has to beat."""
     import numpy as np
 
-    from training.evaluate import BLANKED, MODEL, predict, score_baselines, score_blanks
+    from training.test_split import BLANKED, MODEL, predict, score_baselines, score_blanks
 
     train, test = inputs.of(Split.TRAIN), inputs.test.images
     with counting("scoring", len(test)) as advance:
@@ -275,10 +214,19 @@ def judge(
     verdict: Verdict,
     scores: dict[str, Scores],
     training: dict[str, Any],
+    calibration: Calibration | None,
 ) -> Report:
     """All figures of a run."""
-    from training.evaluate import MODEL, by_generator, compare, summarise_all, tabulate
     from training.report import Report, find_caveats, find_simulations
+    from training.score import scoring_facts
+    from training.test_split import (
+        MODEL,
+        by_generator,
+        compare,
+        summarise_all,
+        summarise_calibrated,
+        tabulate,
+    )
 
     test = inputs.test
     difference, sentence = compare(test, scores, config)
@@ -288,12 +236,14 @@ def judge(
         simulated=find_simulations(inputs.manifest),
         model=_model_facts(config, assembly),
         training=training,
-        scoring=scoring_facts(config, verdict),
+        scoring=scoring_facts(config.scoring, verdict),
         images=len(test.images),
         photographs=photographs,
         table=tuple(tabulate(test, scores, config)),
         generators=tuple(by_generator(test, scores[MODEL], config)),
         figures=summarise_all(test, scores[MODEL], config),
+        calibration=calibration,
+        calibrated=summarise_calibrated(test, scores[MODEL], calibration),
         difference=difference,
         comparison=sentence,
         caveats=find_caveats(inputs.manifest, photographs),
@@ -322,24 +272,24 @@ def publish(
     """Draw the figures and write the report, which completes the run."""
     import numpy as np
 
-    from training.evaluate import MODEL, to_probabilities
     from training.figures import draw_histogram, draw_losses, draw_reliability, draw_roc
     from training.report import write_report
+    from training.test_split import MODEL, to_probabilities
 
     labels = np.array(test.labels)
     seen = np.array(test.among(test.seen or test.held_out))
     probabilities = to_probabilities(scores[MODEL])
     figures = [
-        draw_roc(labels[seen], {name: values[seen] for name, values in scores.items()}),
+        draw_roc(
+            labels[seen],
+            {name: values[seen] for name, values in scores.items()},
+            on="seen generators and unseen photographs",
+        ),
         draw_reliability(labels, probabilities),
         draw_histogram(labels, probabilities),
     ]
     if logs:
-        figures.append(
-            draw_losses(
-                [log.step for log in logs], [log.loss for log in logs], [log.key for log in logs]
-            )
-        )
+        figures.append(draw_losses([log.step for log in logs], [log.losses for log in logs]))
     write_report(folder.path, report, figures)
 
 

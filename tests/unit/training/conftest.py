@@ -9,8 +9,9 @@ import pytest
 
 from tests.unit.training.toys import ToySet, make_config, make_set
 from training.config import TrainingConfig
+from training.inputs import Inputs, read_inputs
 from training.model import Assembly
-from training.run import Inputs, prepare_model, prepare_torch, read_inputs
+from training.run import prepare_model, prepare_torch
 
 
 @pytest.fixture(scope="session", autouse=True)

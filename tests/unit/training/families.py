@@ -13,13 +13,23 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
+    GotOcr2ImageProcessorPil,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
     Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SiglipVisionConfig,
 )
 
 from training.config import Checkpoint
@@ -48,6 +58,15 @@ QWEN_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """as Qwen2.5-VL writes a conversation"""
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 1024,
+}
+"""a small language model; two heads share their keys"""
 
 
 @cache
@@ -55,7 +74,7 @@ def save_family(family: str) -> Path:
     """A folder with an untrained checkpoint; the same for every caller."""
     folder = Path(tempfile.mkdtemp(prefix=f"{family}-"))
     torch.manual_seed(0)
-    {"llava": _save_llava, "qwen2_5_vl": _save_qwen}[family](folder)
+    SAVERS[family](folder)
     return folder
 
 
@@ -142,6 +161,118 @@ def _save_qwen(folder: Path) -> None:
     Qwen2VLImageProcessorPil(
         size={"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}
     ).save_pretrained(folder)
+
+
+def _save_onevision(folder: Path) -> None:
+    """Tiles of 28 px: an image becomes one small view and as many tiles as fit it."""
+    tokenizer = _chat_tokenizer(["<image>", "<video>"])
+    grid = [[28, 28], [28, 56], [56, 28], [56, 56]]
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=7,
+            vision_use_head=False,
+        ),
+        text_config=Qwen2Config(vocab_size=len(tokenizer), **TEXT),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=grid,
+    )
+    LlavaOnevisionForConditionalGeneration(config).save_pretrained(folder)
+    _save_chat(tokenizer, "<image>\n", folder)
+    LlavaOnevisionImageProcessorPil(
+        size={"height": 28, "width": 28}, image_grid_pinpoints=grid
+    ).save_pretrained(folder)
+
+
+def _save_qwen3(folder: Path) -> None:
+    marks = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer = _chat_tokenizer(marks)
+    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in marks}
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            **TEXT,
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [2, 3, 3],
+                "mrope_interleaved": True,
+            },
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "intermediate_size": 64,
+            "out_hidden_size": 32,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+    )
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    _save_chat(tokenizer, "<|vision_start|><|image_pad|><|vision_end|>", folder)
+    Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}
+    ).save_pretrained(folder)
+
+
+def _save_internvl(folder: Path) -> None:
+    """Its chat template leaves the marks around the image to the processor."""
+    tokenizer = _chat_tokenizer(["<img>", "</img>", "<IMG_CONTEXT>"])
+    config = InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": [28, 28],
+            "patch_size": [7, 7],
+        },
+        text_config=Qwen2Config(vocab_size=len(tokenizer), **TEXT).to_dict(),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+    )
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    _save_chat(tokenizer, "<IMG_CONTEXT>\n", folder)
+    GotOcr2ImageProcessorPil(
+        size={"height": 28, "width": 28}, min_patches=1, max_patches=4
+    ).save_pretrained(folder)
+
+
+SAVERS = {
+    "llava": _save_llava,
+    "qwen2_5_vl": _save_qwen,
+    "llava_onevision": _save_onevision,
+    "qwen3_vl": _save_qwen3,
+    "internvl": _save_internvl,
+}
+FAMILIES = tuple(SAVERS)
+
+
+def _chat_tokenizer(marks: list[str]) -> Any:
+    return _tokenizer(
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *marks], end="<|im_end|>", start=None
+    )
+
+
+def _save_chat(tokenizer: Any, image: str, folder: Path) -> None:
+    """With Qwen's chat template, in which `image` stands for an image."""
+    mark = "<|vision_start|><|image_pad|><|vision_end|>"
+    tokenizer.chat_template = QWEN_TEMPLATE.replace(mark, image)
+    tokenizer.save_pretrained(folder)
 
 
 def _tokenizer(special: list[str], *, end: str, start: str | None) -> Any:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core.errors import DataError
-from tests.unit.training.families import build_family
+from tests.unit.training.families import FAMILIES, build_family
 from training.collate import IGNORED, Encoded, collate, encode_conversation, encode_prompt
 from training.model import END, START, Assembly
 
@@ -66,7 +66,60 @@ def test_whatever_the_text_the_answer_and_its_end_alone_are_learnt(
     )
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+IMAGES = {
+    "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
+    "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
+    "llava_onevision": "<image>\n",
+    "internvl": "<img><IMG_CONTEXT></img>\n",
+}
+"""what stands for an image in the text that each family was trained on"""
+
+
+@pytest.mark.parametrize("family", IMAGES)
+def test_labels_of_each_family_equal_a_slow_reference(family: str) -> None:
+    """The chat template written out by hand, each piece tokenised on its own."""
+    assembly = build_family(family)
+    ids: list[int] = []
+    labels: list[int] = []
+
+    def add(text: str, *, is_answer: bool = False) -> None:
+        pieces = assembly.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids.extend(pieces)
+        labels.extend(pieces if is_answer else [IGNORED] * len(pieces))
+
+    add("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n")
+    for turn, message in enumerate(TALK):
+        image = IMAGES[family] if turn == 0 else ""
+        add(f"<|im_start|>{message['role']}\n{image}")
+        add(f"{message['content']}<|im_end|>", is_answer=message["role"] == "assistant")
+        if turn < len(TALK) - 1:  # the last answer ends the row
+            add("\n")
+    encoded = encode_conversation(TALK, assembly, max_tokens=500)
+    length = len(ids)
+    assert encoded.input_ids[:length] == tuple(ids)
+    assert encoded.labels[:length] == tuple(labels)
+    assert set(encoded.labels[length:]) <= {IGNORED}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_placeholders_are_as_many_as_the_features_of_each_image(family: str) -> None:
+    assembly = build_family(family)
+    row = encode_conversation(TALK, assembly, max_tokens=500)
+    images = [Image.new("RGB", size) for size in ((56, 56), (112, 56), (56, 140))]
+    batch = collate([row] * 3, images, assembly)
+    is_image = batch.inputs["input_ids"] == assembly.image_token_id
+    for number, image in enumerate(images):
+        alone = collate([row], [image], assembly).inputs
+        pixels = {name: alone[name] for name in assembly.architecture.pixel_names}
+        features = assembly.model.model.get_image_features(**pixels).pooler_output
+        taken = sum(len(part) for part in features) if isinstance(features, (list, tuple)) else (
+            features.shape[:-1].numel()
+        )  # fmt: skip
+        assert int(is_image[number].sum()) == taken
+    assert assembly.model(**batch.inputs, use_cache=False).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_published_templates_give_answer_labels_too(family: str) -> None:
     assembly = build_family(family)
     encoded = encode_conversation(TALK, assembly, max_tokens=500)
@@ -110,8 +163,9 @@ def test_a_batch_is_padded_on_the_right_and_its_placeholders_grow(assembly: Asse
     )
 
 
-def test_qwen_batches_say_which_tokens_are_image_tokens() -> None:
-    assembly = build_family("qwen2_5_vl")
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_qwen_batches_say_which_tokens_are_image_tokens(family: str) -> None:
+    assembly = build_family(family)
     row = encode_conversation(TALK, assembly, max_tokens=500)
     images = [Image.new("RGB", (56, 56)), Image.new("RGB", (112, 56))]
     batch = collate([row, row], images, assembly)

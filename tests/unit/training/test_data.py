@@ -7,14 +7,17 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from core.errors import ConfigError
 from core.records import Split
 from instruct_builder.manifest import SourceFact
+from instruct_builder.shards import ShardSet
 from tests.unit.training.toys import CHECKS, ToySet, make_config, make_set
-from training.data import ImageFolder, ImageRef, Rows, open_shards, plan_batches, read_images
-from training.run import read_inputs
+from training.data import ImageFolder, ImageRef, Rows, Visit, open_shards, plan_visits, read_images
+from training.inputs import read_inputs
 
 CONFIG = make_config()
 
@@ -32,37 +35,47 @@ def test_rows_hold_the_asked_split_with_their_conversation(rows: Rows) -> None:
     assert len(rows.images()) == 6 * 12
 
 
-def test_batches_hold_one_form_and_one_row_per_image(rows: Rows) -> None:
-    for planned in islice(
-        plan_batches(rows, {"verdict": 1, "discuss": 1}, batch_rows=10, seed=1), 6
-    ):
-        taken = rows.take(planned.places)
-        assert len({row.image.image_id for row in taken}) == 10
-        assert all((len(row.messages) == 4) == (planned.key == "discuss") for row in taken)
+def test_a_visit_holds_different_rows_of_one_image(rows: Rows) -> None:
+    for visit in islice(plan_visits(rows, {"verdict": 1, "discuss": 1}, branches=3, seed=1), 30):
+        taken = rows.take(visit.places)
+        assert len({row.image.image_id for row in taken}) == 1
+        assert len({row.instruction_id for row in taken}) == 3
+        for key, row in zip(visit.keys, taken, strict=True):
+            assert (len(row.messages) == 4) == (key == "discuss")
+
+
+def test_a_visit_ends_where_the_image_has_no_more_rows(rows: Rows) -> None:
+    visit = next(plan_visits(rows, {"verdict": 1}, branches=9, seed=1))
+    assert len(visit.places) == 2
 
 
 def test_every_image_comes_once_before_any_comes_twice(rows: Rows) -> None:
-    batches = islice(plan_batches(rows, {"verdict": 1}, batch_rows=9, seed=1), 16)
-    seen = Counter(row.image.image_id for b in batches for row in rows.take(b.places))
-    assert set(seen.values()) == {2}
-    assert len(seen) == 72
+    visits = islice(plan_visits(rows, {"verdict": 1}, branches=1, seed=1), 144)
+    seen = [rows.image_at(visit.places[0]).image_id for visit in visits]
+    assert len(set(seen[:72])) == len(set(seen[72:])) == 72
+    assert seen[:72] != seen[72:]
 
 
-def test_the_mix_is_kept_after_any_number_of_steps(rows: Rows) -> None:
+def test_all_rows_of_an_image_come_before_one_comes_again(rows: Rows) -> None:
+    visits = islice(plan_visits(rows, {"verdict": 1}, branches=1, seed=1), 144)
+    drawn = Counter(visit.places[0] for visit in visits)
+    assert len(drawn) == 144
+    assert set(drawn.values()) == {1}
+
+
+def test_the_mix_is_kept_after_any_number_of_visits(rows: Rows) -> None:
     mix = {"verdict_what": 0.5, "verdict_is_fake": 0.3, "discuss": 0.2, "discussion": 0.0}
     given: Counter[str] = Counter()
-    for step, planned in enumerate(
-        islice(plan_batches(rows, mix, batch_rows=2, seed=1), 100), start=1
-    ):
-        given[planned.key] += 1
+    for number, visit in enumerate(islice(plan_visits(rows, mix, branches=1, seed=1), 100), 1):
+        given.update(visit.keys)
         for key, share in mix.items():
-            assert abs(given[key] - share * step) <= 1
+            assert abs(given[key] - share * number) <= 1
 
 
-def test_a_seed_decides_the_batches(rows: Rows) -> None:
-    def draw(seed: int) -> list[list[int]]:
-        plan = plan_batches(rows, {"verdict": 1, "discussion": 1}, batch_rows=8, seed=seed)
-        return [planned.places.tolist() for planned in islice(plan, 12)]
+def test_a_seed_decides_the_visits(rows: Rows) -> None:
+    def draw(seed: int) -> list[Visit]:
+        mix = {"verdict": 1, "discussion": 1}
+        return list(islice(plan_visits(rows, mix, branches=2, seed=seed), 12))
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
@@ -123,8 +136,20 @@ def test_a_shard_cannot_point_outside_the_image_folder(tmp_path: Path, path: str
 def test_a_withdrawn_image_is_refused(tmp_path: Path, toy: ToySet) -> None:
     image = read_images(open_shards(toy.shards))[0].ref.image_id
     withdrawn = make_set(tmp_path, tombstones=(image,))
+    with pytest.raises(ConfigError, match=f"{image}: withdrawn, and still in"):
+        open_shards(withdrawn.shards)
     with pytest.raises(ConfigError, match=f"{image} was withdrawn"):
-        read_images(open_shards(withdrawn.shards))
+        read_images(ShardSet.open(withdrawn.shards))
+
+
+def test_a_label_that_is_neither_real_nor_fake_is_refused(own: ToySet) -> None:
+    table = pq.read_table(own.shards / "images.parquet")
+    labels = ["1", *table["label"].to_pylist()[1:]]
+    place = table.column_names.index("label")
+    changed = table.set_column(place, "label", pa.array(labels, table.schema.field("label").type))
+    pq.write_table(changed, own.shards / "images.parquet")
+    with pytest.raises(ConfigError, match=r"unknown label '1'; known are real, fake"):
+        read_images(ShardSet.open(own.shards))
 
 
 def test_a_source_that_must_not_be_trained_on_is_refused(tmp_path: Path) -> None:
@@ -142,7 +167,7 @@ def test_held_out_generators_are_those_that_the_training_never_saw(toy: ToySet) 
 
 
 def test_a_photograph_in_two_splits_is_refused(toy: ToySet) -> None:
-    from training.evaluate import TestSet
+    from training.test_split import TestSet
 
     images = read_images(open_shards(toy.shards))
     leaking = replace(

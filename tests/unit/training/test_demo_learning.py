@@ -9,7 +9,7 @@ from benchmarks.demo_learning import SHUFFLED, Trained, as_json, render, shuffle
 from core.records import Split
 from instruct_builder.shards import ShardSet, verify
 from tests.unit.training.toys import ToySet, make_config
-from training.run import read_inputs
+from training.inputs import read_inputs
 
 
 def test_shuffling_deals_out_the_pixels_of_the_training_images_anew(

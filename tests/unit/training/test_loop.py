@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +13,16 @@ from torch.nn import functional
 
 from core.errors import ConfigError, PermanentError
 from tests.unit.training.families import build_family
-from tests.unit.training.toys import draw_picture, make_config
+from tests.unit.training.toys import answer_loss, draw_picture, make_config
+from training.adapters import choose_trained
 from training.collate import IGNORED, Batch, collate, encode_conversation
 from training.config import Optimiser, TrainingConfig
-from training.loop import StepLog, answer_loss, learning_rate_factor, make_optimiser, train
+from training.efficiency import Work
+from training.inputs import Inputs
+from training.loop import StepLog, Training, learning_rate_factor, make_optimiser
 from training.model import Assembly
-from training.run import Inputs, prepare_model, prepare_torch
+from training.run import prepare_model, prepare_torch
+from training.tree import Tree, collate_plain, collate_trees
 
 TALK = [
     {"role": "user", "content": "Is this image real or fake?"},
@@ -78,9 +85,7 @@ def test_the_closed_answer_counts_as_often_as_asked(assembly: Assembly) -> None:
 def run_steps(config: TrainingConfig, inputs: Inputs) -> list[StepLog]:
     prepare_torch(config)
     assembly, _ = prepare_model(config, inputs)
-    steps: list[StepLog] = []
-    train(assembly, inputs.rows, inputs.folder, config, after_step=steps.append)
-    return steps
+    return list(Training(assembly, inputs.rows, inputs.folder, config).steps())
 
 
 def test_two_runs_have_the_same_losses(inputs: Inputs) -> None:
@@ -95,21 +100,42 @@ def test_the_loss_falls_on_planted_stripes(inputs: Inputs) -> None:
     steps = run_steps(make_config(optimiser__steps=40), inputs)
     assert np.mean([step.loss for step in steps[-5:]]) < 0.5 * steps[0].loss
     assert [step.step for step in steps] == list(range(1, 41))
-    assert all(step.answer_tokens >= step.rows == 16 for step in steps)
+    assert all(step.answer_tokens >= step.rows == 2 * step.images == 16 for step in steps)
+    assert all(step.tokens < step.plain_tokens for step in steps)
+
+
+def test_trees_and_plain_batches_have_the_same_losses(inputs: Inputs) -> None:
+    trees, plain = (
+        run_steps(make_config(optimiser__steps=4, data__layout=layout), inputs)
+        for layout in ("tree", "plain")
+    )
+    assert [s.loss for s in trees] == pytest.approx([s.loss for s in plain], abs=1e-4)
+    assert [s.plain_tokens for s in trees] == [s.tokens for s in plain]
+
+
+def test_losses_are_logged_by_family_or_form(inputs: Inputs) -> None:
+    changes = {"optimiser__target_weight": 1.0, "optimiser__row_weight": "tokens"}
+    step = run_steps(make_config(optimiser__steps=1, **changes), inputs)[0]
+    assert set(step.losses) == {"verdict_what", "verdict_is_fake", "discussion"}
+    assert min(step.losses.values()) < step.loss < max(step.losses.values())
 
 
 def test_rows_that_cannot_be_used_are_counted_and_the_rest_goes_on(inputs: Inputs) -> None:
-    config = make_config(optimiser__steps=8, data__max_tokens=30)
+    config = make_config(optimiser__steps=3, data__max_tokens=30)
     prepare_torch(config)
     assembly, _ = prepare_model(config, inputs)
-    rows: list[int] = []
-    with pytest.raises(PermanentError, match=r"no row of a batch of discussion.*data\.max_tokens"):
-        train(
-            assembly, inputs.rows, inputs.folder, config,
-            after_step=lambda step: rows.append(step.rows),
-        )  # fmt: skip
-    assert rows
-    assert set(rows) == {16}
+    training = Training(assembly, inputs.rows, inputs.folder, config)
+    steps = list(training.steps())
+    assert training.set_aside.total() + sum(step.rows for step in steps) == 3 * 16
+    assert training.set_aside.total() > 0
+    assert all("discussion" not in step.losses for step in steps)
+
+
+def test_a_step_without_a_row_to_learn_says_why(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=1, data__max_tokens=16)
+    assembly, _ = prepare_model(config, inputs)
+    with pytest.raises(PermanentError, match=r"step 1: no row .*data\.max_tokens"):
+        list(Training(assembly, inputs.rows, inputs.folder, config).steps())
 
 
 def test_a_loss_that_is_no_number_stops_the_run(inputs: Inputs) -> None:
@@ -117,8 +143,75 @@ def test_a_loss_that_is_no_number_stops_the_run(inputs: Inputs) -> None:
     assembly, _ = prepare_model(config, inputs)
     with torch.no_grad():
         assembly.model.lm_head.weight.fill_(math.nan)
-    with pytest.raises(PermanentError, match=r"step 1, .* the loss is nan; lower"):
-        train(assembly, inputs.rows, inputs.folder, config, after_step=lambda _: None)
+    with pytest.raises(PermanentError, match=r"step 1: the loss is nan; lower"):
+        list(Training(assembly, inputs.rows, inputs.folder, config).steps())
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=2)
+    assembly, _ = prepare_model(config, inputs)
+    training = Training(assembly, inputs.rows, inputs.folder, config)
+    weight = assembly.model.lm_head.weight
+    weight.register_hook(lambda gradient: gradient * math.inf)
+    before = weight.detach().clone()
+    with pytest.raises(
+        PermanentError, match=r"step 1: the length of the gradient is (inf|nan); lower"
+    ):
+        next(training.steps())
+    assert weight.equal(before)
+
+
+def test_a_model_that_keeps_a_cache_stops_the_run(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = assembly.model.forward
+
+    def caching(**inputs: Any) -> Any:
+        return forward(**{**inputs, "use_cache": True})
+
+    monkeypatch.setattr(assembly.model, "forward", caching)
+    with pytest.raises(PermanentError, match="keeps a key-value cache while training"):
+        answer_loss(assembly.model, make_batch(assembly), PLAIN)
+
+
+@pytest.mark.parametrize("lay_out", [collate_plain, collate_trees])
+def test_placeholders_that_do_not_match_their_images_stop_the_run(
+    assembly: Assembly, lay_out: Callable[[Sequence[Tree], Assembly], Batch]
+) -> None:
+    row = encode_conversation(TALK, assembly, max_tokens=300)
+    torn = replace(row, input_ids=(*row.input_ids[:-1], assembly.image_token_id))
+    with pytest.raises(PermanentError, match="placeholders in the text do not match the images"):
+        lay_out([Tree(draw_picture(None, 1), [torn])], assembly)
+
+
+def test_metrics_say_how_fast_a_step_was_and_how_full_the_device(inputs: Inputs) -> None:
+    config = make_config(optimiser__steps=1, optimiser__part_rates={"tower": 0.5})
+    step = run_steps(config.model_copy(update={"peak_teraflops": 1.0}), inputs)[0]
+    assert step.answer_tokens_per_second == pytest.approx(step.answer_tokens / step.step_seconds)
+    assert step.images_per_second * 2 == pytest.approx(step.rows_per_second)
+    assert step.branches == 2
+    rate = step.learning_rate
+    assert step.learning_rates == {"language": rate, "projector": rate, "tower": rate / 2}
+    assert step.mfu is not None
+    assert 0 < step.mfu < 1
+    assert step.peak_memory > 100e6
+    assert step.seconds == step.step_seconds >= step.waiting_seconds > 0
+    assert run_steps(config, inputs)[0].mfu is None
+
+
+def test_the_work_of_a_step_is_six_operations_for_each_parameter_and_token(
+    assembly: Assembly,
+) -> None:
+    batch = make_batch(assembly)
+    whole = Work.of(assembly.model, assembly.architecture)
+    tower = sum(p.numel() for p in assembly.model.model.vision_tower.parameters())
+    rest = sum(p.numel() for p in assembly.model.parameters()) - tower
+    expected = 6 * rest * batch.tokens + 6 * tower * 2 * 16
+    assert whole.operations(batch, assembly.image_token_id) == expected
+    assembly.model.model.vision_tower.requires_grad_(requires_grad=False)
+    frozen = Work.of(assembly.model, assembly.architecture)
+    expected = 6 * rest * batch.tokens + 2 * tower * 2 * 16
+    assert frozen.operations(batch, assembly.image_token_id) == expected
 
 
 def test_a_row_without_answer_token_stops_the_run(assembly: Assembly) -> None:
@@ -146,6 +239,7 @@ def test_frozen_parts_stay_and_the_others_move(family: str) -> None:
         steps=1, learning_rate=0.1, part_rates={"tower": 0, "language": 0}, weight_decay=0.1
     )
     before = {name: p.detach().clone() for name, p in assembly.model.named_parameters()}
+    choose_trained(assembly, settings)
     optimiser = make_optimiser(assembly, settings)
     rows = [encode_conversation(TALK, assembly, max_tokens=300)]
     batch = collate(rows, [draw_picture(None, 1).resize((56, 56))], assembly)
@@ -159,8 +253,8 @@ def test_frozen_parts_stay_and_the_others_move(family: str) -> None:
 def test_freezing_everything_is_refused(assembly: Assembly) -> None:
     rates = {"tower": 0.0, "projector": 0.0, "language": 0.0}
     settings = Optimiser.model_validate({"steps": 1, "learning_rate": 0.1, "part_rates": rates})
-    with pytest.raises(ConfigError, match="freezes every part"):
-        make_optimiser(assembly, settings)
+    with pytest.raises(ConfigError, match="freeze every part"):
+        choose_trained(assembly, settings)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_its_floor() -> None:

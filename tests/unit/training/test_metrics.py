@@ -12,6 +12,8 @@ from training.metrics import (
     bootstrap,
     bootstrap_difference,
     calibration_error,
+    cllr,
+    equal_error_rate,
     group_members,
     reliability,
     resample,
@@ -111,3 +113,35 @@ def test_auroc_depends_on_the_order_alone(scores: list[int], factor: float) -> N
     stretched = make_scored([factor * score + 3 for score in scores])
     assert auroc(plain) == pytest.approx(auroc(stretched))
     assert auroc(plain) == pytest.approx(roc_auc_score(LABELS, scores))
+
+
+def test_the_equal_error_rate_lies_where_both_errors_are_equal() -> None:
+    assert equal_error_rate(make_scored([4, 3, 2, 1])) == 0
+    assert equal_error_rate(make_scored([1, 2, 3, 4])) == 1
+    assert equal_error_rate(make_scored([4, 2, 3, 1])) == 0.5
+    one_alarm = Scored.of([True] * 4 + [False] * 4, [9, 8, 7, 2, 6, 1, 1, 0], ["g"] * 8)
+    assert equal_error_rate(one_alarm) == 0.25
+
+
+def test_the_equal_error_rate_is_interpolated_between_two_points() -> None:
+    # points of the ROC curve: (0, 1/2) and (1/3, 1); misses = alarms on the line between them
+    scored = Scored.of([True, True, False, False, False], [3, 2, 2, 1, 0], ["g"] * 5)
+    assert equal_error_rate(scored) == pytest.approx(0.2)
+
+
+def test_the_cost_of_likelihood_ratios() -> None:
+    labels = np.array([True, False])
+    assert cllr(labels, np.zeros(2)) == pytest.approx(1)
+    assert cllr(labels, np.array([np.log(3), -np.log(3)])) == pytest.approx(np.log2(4 / 3))
+    assert cllr(labels, np.array([500.0, -500.0])) == pytest.approx(0)
+    assert cllr(labels, np.array([-500.0, 500.0])) == pytest.approx(500 / np.log(2))
+
+
+def test_balanced_calibration_error_does_not_depend_on_the_number_of_photographs() -> None:
+    labels, probabilities = np.array([True, False]), np.array([0.7, 0.4])
+    more = np.array([True] + [False] * 9), np.array([0.7] + [0.4] * 9)
+    assert calibration_error(*more, balanced=True) == pytest.approx(
+        calibration_error(labels, probabilities)
+    )
+    assert calibration_error(labels, probabilities) == pytest.approx((0.3 + 0.4) / 2)
+    assert calibration_error(*more) == pytest.approx((0.3 + 9 * 0.4) / 10)

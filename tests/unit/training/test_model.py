@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from core.errors import ConfigError
-from tests.unit.training.families import build_family, save_family
+from tests.unit.training.families import FAMILIES, build_family, save_family
 from tests.unit.training.toys import draw_picture, make_config
 from training.checkpoint import save_checkpoint
 from training.collate import collate
 from training.config import Checkpoint, Language
+from training.inputs import Inputs
 from training.model import Assembly, load_checkpoint, train_tokenizer, whiten_patches
-from training.run import Inputs, prepare_model
+from training.run import prepare_model
 from training.score import resolve_verdict, score_images
 
 TALK = [
@@ -79,7 +80,7 @@ def test_whitening_gives_fine_and_coarse_structure_the_same_gain(assembly: Assem
     assert response_to_checks() > 5 * before
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_checkpoint_folder_loads_and_saves_without_a_change(family: str, tmp_path: Path) -> None:
     assembly = build_family(family)
     assembly.model.eval()
@@ -110,6 +111,8 @@ def test_image_processors_need_no_torchvision() -> None:
     for family, name in (
         ("llava", "CLIPImageProcessorPil"),
         ("qwen2_5_vl", "Qwen2VLImageProcessorPil"),
+        ("llava_onevision", "LlavaOnevisionImageProcessorPil"),
+        ("internvl", "GotOcr2ImageProcessorPil"),
     ):
         assert type(build_family(family).image_processor).__name__ == name
 

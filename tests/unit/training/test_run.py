@@ -124,7 +124,7 @@ def test_doing_the_same_run_again_does_nothing(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "report.json").unlink(), "not finished; delete it"),
+        (lambda folder: (folder / "report.json").unlink(), "not finished; go on with --resume"),
         (lambda folder: (folder / "config.yaml").unlink(), "is no run folder"),
         (
             lambda folder: (folder / "config.yaml").write_text(dump_config(make_config(seed=9))),
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_each_family_trains_and_loads_again(
             "activation_checkpointing": True,
         },
         optimiser={"steps": 2, "learning_rate": 1e-3, "part_rates": {"tower": 0}},
-        data__batch_rows=2,
+        data__batch_images=2,
         scoring__answer_prefix=" The image is" if family == "llava" else "The image is",
     )
     report = run(config, shards=toy.shards, images=toy.images, out=run_folder)

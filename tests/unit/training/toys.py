@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from torch import Tensor
 
 from core.ids import content_id, image_id_of, sha256_bytes
 from core.records import (
@@ -24,7 +25,9 @@ from core.records import (
 from imaging.store import ImageStore
 from instruct_builder.manifest import LicenceFact, RecipeStamp, SourceFact, TeacherFact
 from instruct_builder.shards import BuildFacts, Placed, rows_table, write_shards
-from training.config import TrainingConfig
+from training.collate import Batch
+from training.config import Optimiser, TrainingConfig
+from training.losses import token_losses, weigh
 
 SIDE = 32
 GROUPS = {Split.TRAIN: 6, Split.VAL: 2, Split.TEST: 4}
@@ -173,6 +176,13 @@ def make_facts(**changes: Any) -> BuildFacts:
     return BuildFacts(**{**values, **changes})
 
 
+def answer_loss(model: Any, batch: Batch, settings: Optimiser) -> Tensor:
+    """The loss of a batch."""
+    losses = token_losses(model, batch)
+    weights = weigh(losses, batch, settings)
+    return (losses.values * weights).sum() / weights.sum()
+
+
 def make_config(**changes: Any) -> TrainingConfig:
     """Settings that learn the stripes within seconds; `changes` are dotted keys with `__`."""
     settings: dict[str, Any] = yaml.safe_load(SETTINGS)
@@ -195,7 +205,8 @@ model:
   vision: {image_size: 32, patch_size: 8, hidden_size: 32, layers: 1, heads: 2}
   language: {vocabulary: 330, hidden_size: 32, layers: 2, heads: 2, max_tokens: 256, init_std: 0.08}
 data:
-  batch_rows: 16
+  batch_images: 8
+  branches: 2
   mix: {verdict_what: 2, verdict_is_fake: 1, discussion: 1}
 optimiser:
   {steps: 100, learning_rate: 0.003, warmup_steps: 5, row_weight: equal, target_weight: 5}

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.training.toys import ToySet, make_config
+from training.config import dump_config
+from training.run import run
+
+pytestmark = pytest.mark.full
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = make_config(
+    optimiser__steps=8,
+    optimiser__part_rates={"tower": 0.5},
+    scoring__validate_every=4,
+    saving={"state_steps": 3},
+)
+
+
+def start(toy: ToySet, folder: Path) -> subprocess.Popen[str]:
+    settings = folder / "toy.yaml"
+    settings.write_text(dump_config(CONFIG))
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "training.run", str(settings), "--resume",
+            "--shards", str(toy.shards), "--images", str(toy.images), "--out", str(folder / "two"),
+        ],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    path = out / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_two_processes_learn_what_one_does_also_after_sigterm(toy: ToySet, tmp_path: Path) -> None:
+    report = run(CONFIG, shards=toy.shards, images=toy.images, out=tmp_path / "one")
+    first = start(toy, tmp_path)
+    while first.poll() is None and len(lines_of(tmp_path / "two")) < 2:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    _, errors = first.communicate(timeout=120)
+    assert errors.count("ended by SIGTERM after step") == 1, errors
+    second = start(toy, tmp_path)
+    shown, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    assert shown.count("AUROC on unseen photographs") == 1
+    one, two = (lines_of(tmp_path / name) for name in ("one", "two"))
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    for alone, shared in zip(one, two, strict=True):
+        for name in {"loss", "losses", "gradient_norm", "val_nll"} & alone.keys():
+            assert shared[name] == pytest.approx(alone[name], rel=1e-4)
+        for name in ("images", "rows", "answer_tokens", "tokens", "plain_tokens"):
+            assert shared.get(name) == alone.get(name)
+    assert report is not None
+    scores = [
+        [json.loads(line)["log_odds"] for line in (tmp_path / name / "predictions.jsonl").open()]
+        for name in ("one", "two")
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)

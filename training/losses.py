@@ -1,0 +1,69 @@
+"""The loss of a batch: cross-entropy of its answer tokens, and what each of them counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from core.errors import PermanentError
+from training.collate import IGNORED, Batch
+from training.config import Optimiser
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLosses:
+    """Cross-entropy of each answer token of a batch."""
+
+    values: Tensor
+    """(answer tokens,)"""
+    conversation: Tensor
+    """(answer tokens,): which conversation of the batch each belongs to"""
+    is_target: Tensor
+    """(answer tokens,)"""
+
+
+def token_losses(model: Any, batch: Batch) -> TokenLosses:
+    """Cross-entropy of the answer tokens, each predicted from all that stands before it.
+
+    Only the columns that hold an answer token in some row get logits. PermanentError when a
+    conversation has none.
+    """
+    device = model.device
+    row, column = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    conversation = batch.conversation[row, column + 1]
+    if len(torch.unique(conversation)) < len(batch.siblings):
+        raise PermanentError("a row of the batch has no answer token to learn")
+    columns, place = torch.unique(column, return_inverse=True)
+    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+    output = model(**inputs, use_cache=False, logits_to_keep=columns.to(device))
+    if output.past_key_values is not None:  # a cache makes transformers ignore borders of samples
+        raise PermanentError("the model keeps a key-value cache while training")
+    logits = output.logits[row.to(device), place.to(device)]
+    targets = batch.labels[row, column + 1].to(device)
+    return TokenLosses(
+        functional.cross_entropy(logits.float(), targets, reduction="none"),
+        conversation.to(device),
+        batch.is_target[row, column + 1].to(device),
+    )
+
+
+def weigh(losses: TokenLosses, batch: Batch, settings: Optimiser) -> Tensor:
+    """(answer tokens,) weights; the loss of a step is the mean of `losses` under them.
+
+    `branch_weight` sqrt divides the weight of a conversation by the square root of the number of
+    conversations about its image, as Molmo does (arXiv 2409.17146). `row_weight` equal divides it
+    among the answer tokens of the conversation; tokens gives it to each of them.
+    """
+    weights = 1 + (settings.target_weight - 1) * losses.is_target.float()
+    siblings = batch.siblings.to(weights.device)
+    if settings.row_weight == "equal":
+        whole = torch.zeros(len(siblings), device=weights.device)
+        whole = whole.index_add(0, losses.conversation, weights)
+        weights = weights / whole[losses.conversation]
+    if settings.branch_weight == "sqrt":
+        weights = weights * siblings.rsqrt()[losses.conversation]
+    return weights
