@@ -1,0 +1,1 @@
+"""The QA dashboard: what is good, what is stuck, who agrees with whom, what leaks. Read only."""

@@ -1,0 +1,1 @@
+"""One module per page; each has `show_page`. A folder named `pages` would be Streamlit's own."""
