@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import typer
 
 from core.command_line import one_line_errors
 from core.errors import ConfigError
+from core.printable import printable
 from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe, load_recipe
 from core.records import Authenticity, Source
 from core.settings import Settings, load_settings
@@ -27,7 +29,7 @@ from generation.audit import as_json as audit_as_json
 from generation.audit import as_text as audit_as_text
 from generation.audit import audit as audit_images
 from generation.audit import write_audit
-from generation.batch import run_batches
+from generation.batch import give_up_lost, run_batches
 from generation.batch_desk import open_batch_desk
 from generation.benchmarks import hash_list, register_benchmark
 from generation.campaign import Campaign, check_ceiling, prepare, progress
@@ -37,6 +39,7 @@ from generation.console import counting, drafting_bar
 from generation.control import as_text as control_as_text
 from generation.control import measure_controls
 from generation.costs import as_text as costs_as_text
+from generation.forgetting import forget
 from generation.ingest import ingest as ingest_folder
 from generation.normalise import NormaliseSummary
 from generation.normalise import normalise as normalise_images
@@ -45,7 +48,7 @@ from generation.provenance import NOTHING as NO_PROVENANCE
 from generation.provenance import summarise as summarise_provenance
 from generation.provenance import table as provenance_table
 from generation.reparse import reparse
-from imaging.files import printable
+from generation.steering import steering
 from imaging.layouts import NAMES
 from imaging.store import ImageStore
 from teacher.rehearsal import start_rehearsal
@@ -71,6 +74,9 @@ def ingest(
     label: Annotated[Authenticity | None, typer.Option(help="Label of every image.")] = None,
     generator: Annotated[str | None, typer.Option(help="Generator of every image.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the collection.")] = "unknown",
+    terms: Annotated[
+        str, typer.Option(help="What its owner asks beyond the licence; travels to every card.")
+    ] = "",
     evaluation_only: Annotated[
         bool, typer.Option("--evaluation-only", help="Never build training data from it.")
     ] = False,
@@ -88,7 +94,7 @@ def ingest(
             database,
             ImageStore(settings.image_store),
             path,
-            source=Source(name=source, licence=licence, may_train=not evaluation_only),
+            source=Source(name=source, licence=licence, may_train=not evaluation_only, terms=terms),
             layout=layout,
             label=label,
             generator=generator,
@@ -308,7 +314,10 @@ def prompt(
         raise ConfigError(f"image {image_id} has no label: only labelled images are drafted")
     data = ImageStore(settings.image_store).read(image.path)
     arms = chosen.arms if arm is None else (chosen.arm(arm),)
-    requests = printed_requests(image, data, recipe=chosen, arms=arms)
+    guidance = {
+        each.name: steering(database, chosen, each, [image_id]).get(image_id, ()) for each in arms
+    }
+    requests = printed_requests(image, data, recipe=chosen, arms=arms, guidance=guidance)
     typer.echo(json.dumps(requests, indent=2, ensure_ascii=False))
 
 
@@ -336,6 +345,40 @@ def compare(recipe: RecipeOption = DEFAULT_RECIPE, as_json: JsonOption = False) 
         typer.echo(json.dumps([asdict(row) for row in figures]))
         return
     typer.echo("\n".join(compared_as_text(figures)))
+
+
+@app.command("forget")
+@one_line_errors()
+def forget_command(recipe: RecipeOption = DEFAULT_RECIPE, as_json: JsonOption = False) -> None:
+    """Have teachers delete the files of batches that ask about withdrawn images."""
+    settings, database = _open()
+    chosen = configured_recipe(recipe, settings)
+    tell = partial(typer.echo, err=as_json)
+    with open_batch_desk(settings, database, chosen, campaign_id_of(chosen), tell=tell) as desk:
+        done = forget(desk)
+    if as_json:
+        typer.echo(json.dumps(done._asdict()))
+        return
+    again = "; run this again when they have ended" if done.under_way else ""
+    typer.echo(f"{done.deleted} batches deleted, {done.under_way} still under way{again}")
+
+
+@app.command("give-up")
+@one_line_errors()
+def give_up_command(
+    batch_id: Annotated[str, typer.Argument(help="As `status` and `draft --batch` name it.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+) -> None:
+    """Give up a batch that its teacher does not know any more: its images are due again.
+
+    It may have been paid: what was set aside for it stays set aside.
+    """
+    settings, database = _open()
+    chosen = configured_recipe(recipe, settings)
+    campaign_id = campaign_id_of(chosen)
+    with open_batch_desk(settings, database, chosen, campaign_id, tell=typer.echo) as desk:
+        batch = give_up_lost(desk, batch_id)
+    typer.echo(f"{batch.batch_id}: given up; its {batch.num_lines:,} images are due again")
 
 
 @app.command("control")

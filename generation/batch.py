@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from core.errors import PermanentError, StateError, TransientError
-from core.records import Batch, BatchState
+from core.errors import ConfigError, PermanentError, StateError, TransientError
+from core.records import AttemptOutcome, Batch, BatchState
 from db.batches import (
     batch_workers,
     images_in_batches,
@@ -19,6 +19,7 @@ from db.batches import (
     move_batch,
     take_batch,
     unfinished_batches,
+    waiting_batches,
 )
 from generation.batch_desk import HOLD_SECONDS, BatchDesk, Standing, poll_seconds
 from generation.batch_results import Ingest, set_aside_refused
@@ -30,6 +31,17 @@ from teacher.failures import FailedCall, Refused
 
 Report = Callable[[int, int], None]
 """lines answered, lines sent: of the batches of this run"""
+
+
+class LostBatch(PermanentError):
+    """Its teacher does not know it."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(
+            f"{batch.batch_id}: the teacher does not know {batch.remote_id}: is OPENAI_API_KEY "
+            "that of the account which submitted it? If it is, `python -m generation give-up "
+            f"{batch.batch_id}` makes its images due again"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +87,17 @@ def run_batches(desk: BatchDesk, *, wait: bool, report: Report = lambda *_: None
 
 
 def advance_all(desk: BatchDesk) -> TransientError | None:
-    """Move every batch on as far as it goes now; returns the last failure that may pass."""
+    """Move every batch on as far as it goes now; returns the last failure that may pass.
+
+    Raises LostBatch after that, when a teacher does not know one of them.
+    """
     tidy(desk.database, desk.campaign_id)
     with desk.database.write() as session:
         for name in filter(is_dead, batch_workers(session, desk.campaign_id)):
             leave_batches(session, name)
         batches = unfinished_batches(session, desk.campaign_id)
     trouble: TransientError | None = None
+    lost: LostBatch | None = None
     for batch in batches:
         try:
             advance(desk, batch)
@@ -90,19 +106,16 @@ def advance_all(desk: BatchDesk) -> TransientError | None:
         except TransientError as error:
             desk.tell(f"{batch.batch_id}: {error}")
             trouble = error
+        except LostBatch as error:
+            lost = error
+    if lost is not None:
+        raise lost
     return trouble
 
 
 def advance(desk: BatchDesk, batch: Batch) -> None:
     """Move one batch on, unless another process does."""
-    with desk.database.write() as session:
-        taken = take_batch(
-            session,
-            batch.batch_id,
-            worker=desk.worker,
-            seconds=HOLD_SECONDS,
-            now=datetime.now(UTC),
-        )
+    taken = _hold(desk, batch.batch_id)
     if taken is None:
         if batch.batch_id not in desk.seen:
             desk.tell(f"{batch.batch_id}: another process is at work on it")
@@ -114,12 +127,21 @@ def advance(desk: BatchDesk, batch: Batch) -> None:
         _clean_up(desk, taken)
 
 
+def _hold(desk: BatchDesk, batch_id: str) -> Batch | None:
+    """Let this process alone move a batch on; None while another one does."""
+    now = datetime.now(UTC)
+    with desk.database.write() as session:
+        return take_batch(session, batch_id, worker=desk.worker, seconds=HOLD_SECONDS, now=now)
+
+
 def _await(desk: BatchDesk, batch: Batch) -> Batch:
     if batch.state is BatchState.PREPARING:
         return give_up(desk, batch, "nothing of it was sent")
     if batch.state is BatchState.UPLOADED:
         batch = create(desk, batch, is_resumed=True)
     remote = _poll(desk, batch)
+    if remote is None:
+        raise LostBatch(batch)
     batch = note(desk, batch, remote)
     answered = batch.num_lines if batch.state.is_ended else remote.num_done
     desk.seen[batch.batch_id] = Standing(batch.state, answered, batch.num_lines)
@@ -130,17 +152,41 @@ def _await(desk: BatchDesk, batch: Batch) -> Batch:
     return batch
 
 
-def _poll(desk: BatchDesk, batch: Batch) -> RemoteBatch:
-    assert batch.remote_id is not None
+def _poll(desk: BatchDesk, batch: Batch) -> RemoteBatch | None:
+    """The batch as its teacher describes it; None when the teacher does not know it."""
+    teacher = desk.seat_of(batch).teacher
+    if batch.remote_id is None:
+        return teacher.find_batch(batch.batch_id)
     try:
-        return desk.seat_of(batch).teacher.batch(batch.remote_id)
+        return teacher.batch(batch.remote_id)
     except Refused as error:
         if error.status != 404:
             raise
-        raise PermanentError(
-            f"{batch.batch_id}: the teacher does not know {batch.remote_id}: is OPENAI_API_KEY "
-            "that of the account which submitted it? Nothing is sent again before it is found"
-        ) from None
+        return None
+
+
+def give_up_lost(desk: BatchDesk, batch_id: str) -> Batch:
+    """End a batch that its teacher does not know: its images are due again.
+
+    It may have been run and paid, so its lines stay `unknown` and keep their reservations.
+    ConfigError when the campaign waits for no such batch, or when the teacher does know it.
+    """
+    with desk.database.read() as session:
+        waiting = waiting_batches(session, desk.campaign_id)
+    if batch_id not in waiting:
+        raise ConfigError(f"the campaign waits for no batch {batch_id!r}: see `status`")
+    batch = _hold(desk, batch_id)
+    if batch is None:
+        raise ConfigError(f"{batch_id}: another process is at work on it; try again later")
+    remote = _poll(desk, batch)
+    if remote is not None:
+        raise ConfigError(
+            f"{batch_id}: the teacher knows it as {remote.remote_id} ({remote.state}): "
+            "`draft --batch` goes on with it"
+        )
+    batch = give_up(desk, batch, "the teacher no longer knows it", AttemptOutcome.UNKNOWN)
+    _clean_up(desk, batch)
+    return batch
 
 
 def _clean_up(desk: BatchDesk, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from db.batches import leave_batches
 from db.engine import Database
 from db.ledger import DatabaseLedger
 from db.work import release
-from generation.desk import is_local, price_of_arm
+from generation.desk import is_local, open_ledger, price_of_arm
 from generation.liveness import worker_name
 from imaging.store import ImageStore
 from teacher.batch import BatchTeacher
@@ -38,6 +38,7 @@ class BatchSeat:
 
     arm: Arm
     teacher: BatchTeacher
+    ledger: DatabaseLedger
     price: Price
     """of a request in a batch"""
 
@@ -58,7 +59,6 @@ class BatchDesk:
     store: ImageStore
     recipe: Recipe
     campaign_id: str
-    ledger: DatabaseLedger
     seats: dict[str, BatchSeat]
     """by arm"""
     worker: str
@@ -90,11 +90,11 @@ def open_batch_desk(
             store=ImageStore(settings.image_store),
             recipe=recipe,
             campaign_id=campaign_id,
-            ledger=DatabaseLedger(database, campaign_id, usd_per_day=settings.usd_per_day),
             seats={
                 arm.name: BatchSeat(
                     arm=arm,
                     teacher=stack.enter_context(_open_teacher(arm, settings, rehearsal_url)),
+                    ledger=open_ledger(settings, database, campaign_id, arm),
                     price=batch_price(price_of_arm(recipe, arm)),
                 )
                 for arm in recipe.arms

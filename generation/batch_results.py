@@ -106,7 +106,7 @@ class Ingest:
                 if result.failure is None or stored is not None:
                     continue
                 line = lines[result.attempt_id]
-                failures = failures_in_passing(session, line.request_hash)
+                failures = failures_in_passing(session, self.batch, line)
                 reason = self._reason_to_set_aside(result.failure, failures)
                 if reason is not None:
                     with suppress(StateError):

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BufferedRandom
@@ -37,15 +38,17 @@ from db.batches import (
 )
 from db.images import images_by_id
 from db.ledger import keep_drafts
+from db.request_texts import keep_request_text
 from db.work import claim, extend_claims, quarantine, release
 from generation.batch_desk import HOLD_SECONDS, BatchDesk, BatchSeat, Standing
 from generation.parse import draft_of, parse_draft
 from generation.prompt import render
-from teacher.batch import RemoteBatch, input_body, input_line
+from generation.steering import steering
+from teacher.batch import RemoteBatch, input_line
 from teacher.failures import FailedCall, Unacceptable
 from teacher.policy import reask_of
 from teacher.prices import cost
-from teacher.request import request_hash, worst_case_tokens
+from teacher.request import body_of, request_hash, worst_case_tokens
 
 LINE_OVERHEAD = len(input_line(content_id("attempt"), b""))
 LINES_AT_ONCE = 500
@@ -180,11 +183,12 @@ class Sending:
     def _write(self, file: InputFile, questions: Sequence[Question]) -> None:
         lines = [question.line for question in questions]
         with self.desk.database.write() as session:
-            results = add_lines(session, file.batch, lines, ledger=self.desk.ledger)
+            ledger = self.desk.seat_of(file.batch).ledger
+            results = add_lines(session, file.batch, lines, ledger=ledger)
         for question, result in zip(questions, results, strict=True):
             if isinstance(result, str):
                 file.add(result, question)
-            else:
+            elif isinstance(result, PermanentError):
                 self.refusal = result
 
     def _file_of(self, seat: BatchSeat) -> InputFile:
@@ -216,7 +220,7 @@ class Sending:
                 self.desk.tell(str(error))
 
     def _set_aside(self, item: Claim, reason: str) -> None:
-        with self.desk.database.write() as session:
+        with self.desk.database.write() as session, suppress(StateError):
             quarantine(session, item.work_id, reason)
 
 
@@ -230,11 +234,19 @@ def next_step(desk: BatchDesk, item: Claim, image: ImageRecord) -> Draft | Quest
     if item.tries > desk.recipe.settings.drafting.max_claims:
         raise DataError(f"claimed {item.tries - 1} times and never finished: it may end its worker")
     seat = desk.seats[item.arm]
-    rendered = render(image, desk.store.read(image.path), recipe=desk.recipe, arm=seat.arm)
+    guided = steering(desk.database, desk.recipe, seat.arm, [image.image_id])
+    rendered = render(
+        image,
+        desk.store.read(image.path),
+        recipe=desk.recipe,
+        arm=seat.arm,
+        guidance=guided.get(image.image_id, ()),
+    )
+    keep_request_text(desk.database, rendered.text)
     told = None if seat.arm.control else image.label
     request = rendered.request
     reasks_left = desk.recipe.settings.drafting.max_reasks
-    while (reply := desk.ledger.stored_reply(request_hash(request))) is not None:
+    while (reply := seat.ledger.stored_reply(request_hash(request))) is not None:
         try:
             reasoning = parse_draft(reply, taxonomy=desk.recipe.taxonomy, label=told)
         except DataError as error:
@@ -255,7 +267,7 @@ def _question(seat: BatchSeat, item: Claim, request: TeacherRequest) -> Question
         model=request.model,
         reserved_usd=cost(worst_case_tokens(request, seat.price.image), seat.price),
     )
-    return Question(claim=item, line=line, body=input_body(request))
+    return Question(claim=item, line=line, body=body_of(request))
 
 
 def send(desk: BatchDesk, file: InputFile) -> Batch:
@@ -305,9 +317,17 @@ def note(desk: BatchDesk, batch: Batch, remote: RemoteBatch) -> Batch:
         )
 
 
-def give_up(desk: BatchDesk, batch: Batch, reason: str) -> Batch:
-    """Undo a batch of which nothing was run: refund its lines, make its images due again."""
-    end_open_lines(desk, batch, AttemptOutcome.NOT_RUN, reason)
+def give_up(
+    desk: BatchDesk,
+    batch: Batch,
+    reason: str,
+    outcome: AttemptOutcome = AttemptOutcome.NOT_RUN,
+) -> Batch:
+    """End a batch without an answer: its images are due again.
+
+    Its lines are refunded, for nothing was run, unless `outcome` says that nobody knows.
+    """
+    end_open_lines(desk, batch, outcome, reason)
     with desk.database.write() as session:
         failed = {"state": BatchState.FAILED, "reason": reason, "ended_at": datetime.now(UTC)}
         batch = move_batch(session, batch, worker=desk.worker, **failed)

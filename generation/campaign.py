@@ -23,6 +23,7 @@ from db.work import (
 from generation.arms import images_for
 from generation.desk import is_local
 from generation.plan import ArmPlan, plan_arms
+from generation.steering import steer, steerable, steering
 from imaging.store import ImageStore
 
 
@@ -75,12 +76,16 @@ def prepare(
         resume_campaign(session, campaign_id)
     chosen = {arm.name: _give(database, campaign_id, arm, images, recipe) for arm in recipe.arms}
     due = {name: _undrafted(database, campaign_id, name, given) for name, given in chosen.items()}
+    guided = {
+        arm.name: steering(database, recipe, arm, [image.image_id for image in due[arm.name]])
+        for arm in recipe.arms
+    }
     return Campaign(
         campaign_id=campaign_id,
         images=len(images),
         drafts=sum(map(len, chosen.values())),
         due=sum(len(missing) for missing in due.values()),
-        plans=plan_arms(recipe, store, due, in_batches=in_batches),
+        plans=plan_arms(recipe, store, due, guided=guided, in_batches=in_batches),
         leaves_machine=not all(is_local(arm) for arm in recipe.arms),
     )
 
@@ -118,10 +123,13 @@ def _give(
     recipe: Recipe,
 ) -> list[ImageRecord]:
     """Put before an arm those images that are for it, and return them."""
-    with database.write() as session:
+    with database.read() as session:
         given = set() if arm.sample is None else given_image_ids(session, campaign_id, arm.name)
         chosen = images_for(arm, images, recipe.settings.drafting, given=given)
+    chosen = steerable(database, recipe, arm, chosen)
+    with database.write() as session:
         add_work(session, campaign_id, arm.name, [image.image_id for image in chosen])
+    steer(database, recipe, arm, campaign_id)
     return chosen
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from core.command_line import Row, aligned
 from db.reports import ArmCosts, Costs, DayCosts
-
-Row = tuple[str, ...]
 
 
 def as_text(costs: Costs) -> Iterator[str]:
     """A table by arm, one by day, then the ceilings and what the calls came to; line by line."""
     yield f"campaign {costs.campaign_id}"
     yield ""
-    yield from _aligned([ARM_HEADER, *map(_arm_row, costs.arms), _total_row(costs)], words=2)
+    yield from aligned([ARM_HEADER, *map(_arm_row, costs.arms), _total_row(costs)], words=2)
     yield ""
-    yield from _aligned([DAY_HEADER, *map(_day_row, costs.days)], words=1)
+    yield from aligned([DAY_HEADER, *map(_day_row, costs.days)], words=1)
     yield ""
     yield f"ceiling of the campaign: {_ceiling(costs.ceiling_usd, 'set one with --budget')}"
     yield (
@@ -72,17 +71,6 @@ def _day_row(day: DayCosts) -> Row:
 
 def _numbers(*counts: int) -> Iterator[str]:
     return (f"{count:,}" for count in counts)
-
-
-def _aligned(rows: Sequence[Row], *, words: int) -> Iterator[str]:
-    """Columns under each other: the first `words` to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place < words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
 
 
 def _ceiling(amount: float | None, remedy: str) -> str:

@@ -38,6 +38,7 @@ class Seat:
 
     arm: Arm
     teacher: Teacher
+    ledger: DatabaseLedger
     price: Price
     gate: Gate = field(default_factory=Gate)
 
@@ -50,7 +51,6 @@ class Desk:
     store: ImageStore
     recipe: Recipe
     campaign_id: str
-    ledger: DatabaseLedger
     seats: dict[str, Seat]
     """by arm"""
     worker: str
@@ -77,25 +77,25 @@ def open_desk(assignment: Assignment) -> Desk:
         store=ImageStore(settings.image_store),
         recipe=recipe,
         campaign_id=assignment.campaign_id,
-        ledger=DatabaseLedger(database, assignment.campaign_id, usd_per_day=settings.usd_per_day),
-        seats=_open_seats(recipe, settings, database, assignment.rehearsal_url),
+        seats=_open_seats(recipe, settings, database, assignment),
         worker=worker_name(),
     )
 
 
 def _open_seats(
-    recipe: Recipe, settings: Settings, database: Database, rehearsal_url: str | None
+    recipe: Recipe, settings: Settings, database: Database, assignment: Assignment
 ) -> dict[str, Seat]:
     """A seat for each arm; arms that ask the same model of a teacher share its gate."""
     gates: dict[tuple[str, str], Gate] = {}
     seats = {}
     for arm in recipe.arms:
-        teacher = _connect(arm, settings, rehearsal_url)
+        teacher = _connect(arm, settings, assignment.rehearsal_url)
         if (arm.teacher, arm.model) not in gates:
             gates[arm.teacher, arm.model] = Gate(open_limiter(settings, database, arm))
         seats[arm.name] = Seat(
             arm=arm,
             teacher=teacher,
+            ledger=open_ledger(settings, database, assignment.campaign_id, arm),
             price=price_of_arm(recipe, arm),
             gate=gates[arm.teacher, arm.model],
         )
@@ -117,6 +117,15 @@ def check_teachers(desk: Desk) -> None:
     """Fail before any work is claimed when a teacher's address or key is wrong."""
     for seat in desk.seats.values():
         seat.teacher.check()
+
+
+def open_ledger(
+    settings: Settings, database: Database, campaign_id: str, arm: Arm
+) -> DatabaseLedger:
+    """The ledger of an arm's calls."""
+    return DatabaseLedger(
+        database, campaign_id, teacher=arm.teacher, usd_per_day=settings.usd_per_day
+    )
 
 
 def is_local(arm: Arm) -> bool:

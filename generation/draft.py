@@ -1,12 +1,14 @@
 """The use case of a drafting worker: claim images, ask the teacher, store what it says.
 
-Many calls are in flight at any time: whenever one ends the next begins, and claims are refilled
-before they run out. A shift ends when nothing is due, when its time is over, or when it is told
-to; then no further call is made, and what was not sent is given back.
+Many calls are in flight at any time: whenever one ends the next begins. So that its request is
+ready by then there are more threads than calls, and claims are refilled before they run out. A
+shift ends when nothing is due, when its time is over, or when it is told to; then no further call
+is made, and what was not sent is given back.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -22,10 +24,12 @@ from core.errors import DataError, PermanentError, StateError, TransientError
 from core.records import Claim, Draft, ImageRecord
 from db.images import images_by_id
 from db.ledger import DRAFTS_RANK, keep_drafts
+from db.request_texts import keep_request_text
 from db.work import claim, extend_claims, quarantine, release, stopped_because
 from generation.desk import Desk
 from generation.parse import draft_of, parse_draft
 from generation.prompt import render
+from generation.steering import steering
 from teacher.failures import RateLimited, Unreachable
 from teacher.gate import LONGEST_WAIT_S
 from teacher.policy import ask_until_usable
@@ -34,6 +38,8 @@ LOOK_SECONDS = 1.0
 """how often a shift looks whether it is to end"""
 REST_SECONDS = 5.0
 """until an image is tried again after failures that may pass"""
+THREADS_PER_CALL = 1.5
+"""so that a request is ready whenever a call may begin"""
 LEAST_FAILURES = 8
 """in a row, until the teacher is said to fail and not the images"""
 
@@ -98,6 +104,8 @@ class _Shift:
         self._is_leaving = is_leaving
         self._closing = threading.Event()
         """once set, no further call is made"""
+        self._slots = threading.Semaphore(self._settings.calls_in_flight)
+        """one is held by each call in flight"""
         self._held: dict[Future[Outcome], Claim] = {}
         self._ended: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         self._unsent: list[Claim] = []
@@ -110,7 +118,8 @@ class _Shift:
         self._looked_at = self._extended_at = time.monotonic()
 
     def work(self) -> Drafted:
-        pool = ThreadPoolExecutor(self._settings.calls_in_flight, thread_name_prefix="draft")
+        num_threads = math.ceil(THREADS_PER_CALL * self._settings.calls_in_flight)
+        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="draft")
         try:
             self._lead(pool)
         finally:
@@ -262,16 +271,25 @@ class _Shift:
             )
         desk, seat = self._desk, self._desk.seats[item.arm]
         data = desk.store.read(image.path)
-        rendered = render(image, data, recipe=desk.recipe, arm=seat.arm)
+        guided = steering(desk.database, desk.recipe, seat.arm, [image.image_id])
+        rendered = render(
+            image,
+            data,
+            recipe=desk.recipe,
+            arm=seat.arm,
+            guidance=guided.get(image.image_id, ()),
+        )
+        keep_request_text(desk.database, rendered.text)
         told = None if seat.arm.control else image.label
         reasoning, reply = ask_until_usable(
             seat.teacher,
             rendered.request,
-            ledger=desk.ledger,
+            ledger=seat.ledger,
             image_id=item.image_id,
             arm=item.arm,
             price=seat.price,
             gate=seat.gate,
+            slot=self._slots,
             max_tries=self._settings.max_tries,
             max_reasks=self._settings.max_reasks,
             parse=lambda reply: parse_draft(reply, taxonomy=desk.recipe.taxonomy, label=told),

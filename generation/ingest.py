@@ -190,8 +190,8 @@ def _survey(collection: Collection) -> tuple[int, list[str]]:
 def _save_source(database: Database, source: Source, stated: Sequence[str]) -> Source:
     """Store the source as it is returned.
 
-    A licence that nobody named is the stated ones, else what it was before; what was once for
-    evaluation only stays so.
+    A licence that nobody named is the stated ones, else what it was before, and so are terms; what
+    was once for evaluation only stays so.
     """
     with database.write() as session:
         before = sources(session).get(source.name, source)
@@ -199,7 +199,8 @@ def _save_source(database: Database, source: Source, stated: Sequence[str]) -> S
         if licence == UNKNOWN_LICENCE:
             licence = "; ".join(stated) or before.licence
         may_train = source.may_train and before.may_train
-        saved = replace(source, licence=licence, may_train=may_train)
+        terms = source.terms or before.terms
+        saved = replace(source, licence=licence, may_train=may_train, terms=terms)
         save_source(session, saved)
     return saved
 

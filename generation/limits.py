@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.recipe import Arm
+from core.servers import server_of
 from core.settings import Settings
 from db.engine import Database
 from db.limits import DatabaseLimiter
@@ -17,7 +18,7 @@ def open_limiter(settings: Settings, database: Database, arm: Arm) -> Limiter | 
     """
     if arm.limits is None:
         return None
-    teacher, model = arm.teacher.rstrip("/"), arm.model
+    teacher, model = server_of(arm.teacher), arm.model
     address = settings.limits_redis_address
     if address is not None:
         return RedisLimiter(address, arm.limits, teacher=teacher, model=model)

@@ -17,6 +17,7 @@ from core.records import Authenticity, ImageRecord, Source
 from db.engine import Database
 from db.images import imported_files, labelled_images, source_names
 from db.images import sources as read_sources
+from db.tombstones import tombstones
 from generation.ingest import EncodedImage, IngestSummary, ingest_encoded
 from imaging.crew import usable_cores
 from imaging.decode import open_image
@@ -127,8 +128,9 @@ def _read(database: Database, names: Sequence[str], into: str) -> tuple[list[Ima
         raise ConfigError(f"source {into!r} cannot be normalised into itself; name another")
     parents = [known[name] for name in names]
     licence = "; ".join(sorted({parent.licence for parent in parents}))
+    terms = "; ".join(sorted({parent.terms for parent in parents if parent.terms}))
     may_train = all(parent.may_train for parent in parents)
-    return images, Source(name=into, licence=licence, may_train=may_train)
+    return images, Source(name=into, licence=licence, may_train=may_train, terms=terms)
 
 
 def _require_both_labels(
@@ -144,9 +146,14 @@ def _require_both_labels(
 
 
 def _refuse_stale(database: Database, into: str, names: set[str]) -> None:
-    """A source is made of one plan: crops of two plans side by side would match no longer."""
+    """A source is made of one plan: crops of two plans side by side would match no longer.
+
+    What was made of an image that is withdrawn by now counts for nothing.
+    """
     with database.read() as session:
-        if any(file.name not in names for file in imported_files(session, into)):
+        withdrawn = {tombstone.image_id for tombstone in tombstones(session)}
+        files = (file.name for file in imported_files(session, into))
+        if any(name not in names and _parent(name) not in withdrawn for name in files):
             raise ConfigError(
                 f"source {into!r} holds images that these sources and this recipe do not make (any "
                 "more); name another source with --into"
@@ -161,6 +168,11 @@ def _name(image: ImageRecord, treatments: Mapping[str, Treatment]) -> str:
     """What a normalised image was made of, and how."""
     made = treatments[image.image_id]
     return f"{image.image_id}-{made.width}x{made.height}-q{made.jpeg_quality}.jpg"
+
+
+def _parent(name: str) -> str:
+    """The id of the image that a normalised image was made of."""
+    return name.rsplit("-", 2)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from core.chain import as_sentences
 from core.errors import DataError
 from core.ids import content_id
 from core.records import (
@@ -21,6 +20,7 @@ from core.records import (
     TeacherReply,
     TraceFinding,
 )
+from core.sentences import as_sentences
 from core.taxonomy import Taxonomy
 from generation.prompt import Rendered
 
@@ -105,6 +105,7 @@ def draft_of(
         uncovered=rendered.chosen.uncovered,
         seen=rendered.seen,
         bytes_sent=rendered.bytes_sent,
+        request_text_id=rendered.text.text_id,
         reasoning=reasoning,
     )
 
@@ -130,9 +131,12 @@ def _read_json(content: str) -> _Reply:
 
 def _finding(item: _Finding) -> TraceFinding:
     corners = item.region if item.region and len(item.region) >= 3 else None
+    evidence = _clean(item.evidence)
+    if not evidence:
+        raise DataError(f"the finding on {_shorten(item.category)} has no word of evidence")
     return TraceFinding(
         category=item.category,
-        evidence=_clean(item.evidence),
+        evidence=evidence,
         points_to=item.points_to,
         region=Region(points=tuple(corners)) if corners else None,
     )

@@ -48,25 +48,38 @@ def plan_arms(
     store: ImageStore,
     due: Mapping[str, Sequence[ImageRecord]],
     *,
+    guided: Mapping[str, Mapping[str, tuple[str, ...]]],
     in_batches: bool = False,
 ) -> list[ArmPlan]:
-    """One plan per arm for the images that it still has to draft."""
+    """One plan per arm for the images that it still has to draft; `guided` says what steers it."""
     plans = []
     for arm in recipe.arms:
         price = price_of_arm(recipe, arm)
         asked = batch_price(price) if in_batches else price
-        plans.append(_plan_arm(recipe, store, arm, due[arm.name], asked))
+        plans.append(_plan_arm(recipe, store, arm, due[arm.name], asked, guided[arm.name]))
     return plans
 
 
 def _plan_arm(
-    recipe: Recipe, store: ImageStore, arm: Arm, images: Sequence[ImageRecord], price: Price
+    recipe: Recipe,
+    store: ImageStore,
+    arm: Arm,
+    images: Sequence[ImageRecord],
+    price: Price,
+    guided: Mapping[str, tuple[str, ...]],
 ) -> ArmPlan:
     size = SAMPLE if arm.views is None else CUT_SAMPLE
     sample = images[:: max(1, len(images) // size)]
     counts = [
         worst_case_tokens(
-            render(image, store.read(image.path), recipe=recipe, arm=arm).request, price.image
+            render(
+                image,
+                store.read(image.path),
+                recipe=recipe,
+                arm=arm,
+                guidance=guided.get(image.image_id, ()),
+            ).request,
+            price.image,
         )
         for image in sample
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from core.records import (
     Exemplar,
     ImageRecord,
     Picture,
+    RequestText,
     TeacherRequest,
     View,
 )
@@ -52,6 +53,8 @@ class Rendered(NamedTuple):
     """A request, and what a draft records of it."""
 
     request: TeacherRequest
+    text: RequestText
+    """all that is sent but the pictures"""
     prompt_version: str
     chosen: Chosen
     seen: tuple[View, ...]
@@ -103,6 +106,7 @@ def render(
     )
     return Rendered(
         request=request,
+        text=RequestText.of(request),
         prompt_version=prompt_version(recipe, arm),
         chosen=chosen,
         seen=tuple(shot.view for shot in shots),
@@ -144,13 +148,23 @@ def _write_texts(
 
 
 def printed_requests(
-    image: ImageRecord, data: bytes, *, recipe: Recipe, arms: Sequence[Arm]
+    image: ImageRecord,
+    data: bytes,
+    *,
+    recipe: Recipe,
+    arms: Sequence[Arm],
+    guidance: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, Any]]:
-    """By arm what would be sent for an image, its pictures described instead of encoded."""
-    return {
-        arm.name: payload_of(render(image, data, recipe=recipe, arm=arm).request, shortened_url)
-        for arm in arms
-    }
+    """By arm what would be sent for an image, its pictures described instead of encoded.
+
+    `guidance` holds what blind experts chose, by arm.
+    """
+    printed = {}
+    for arm in arms:
+        chosen = guidance.get(arm.name, ())
+        rendered = render(image, data, recipe=recipe, arm=arm, guidance=chosen)
+        printed[arm.name] = payload_of(rendered.request, shortened_url)
+    return printed
 
 
 def _pictures(prompt: Prompt, shots: Sequence[Shot], *, detail: str) -> Iterator[Picture]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from core.printable import printable
 from db.engine import Database
 from db.provenance import ProvenanceCount, commonest_values, count_provenance
-from imaging.files import printable
 from imaging.provenance import is_free_text
 
 VALUES_SHOWN: Final = 5

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from core.ids import image_id_of
-from core.records import ImageRecord
+from core.records import ImageRecord, Tombstone
 from db.engine import Database
 from db.images import (
     ImportedFile,
@@ -28,6 +28,7 @@ from db.images import (
     total_images,
 )
 from db.provenance import save_provenance
+from db.tombstones import tombstones_by_hash
 from generation.admission import Admission, admit
 from imaging.intake import Intake, Refusal
 from imaging.layouts import FoundFile
@@ -74,6 +75,8 @@ class _Memory:
     """of the same names"""
     names: dict[tuple[str, str], str]
     """of the files that the images were taken from, by source and image id"""
+    tombstones: Mapping[str, Tombstone]
+    """of withdrawn images, by the hashes of the files that were taken in"""
 
 
 class Register:
@@ -135,6 +138,7 @@ class Register:
                 images_by_id(session, list(taken)),
                 find_imported(session, self.source, [found.name for found, _ in batch]),
                 file_names(session, list(taken)),
+                tombstones_by_hash(session, _hashes_of(batch)),
             )
             records = self._decide(batch, memory)
             new = {i: record for i, record in records.items() if i not in memory.images}
@@ -156,6 +160,9 @@ class Register:
             if isinstance(taken, Refusal):
                 self.refuse(found, taken)
                 continue
+            if tombstone := _find_tombstone(taken, memory.tombstones):
+                self._turn_away(found, taken, tombstone, memory)
+                continue
             image_id = image_id_of(taken.sha256)
             twin = records.get(image_id) or memory.images.get(image_id)
             name = memory.names.get((twin.source, image_id), image_id) if twin else ""
@@ -170,6 +177,16 @@ class Register:
                 records[image_id] = admission.record
                 memory.names[self.source, image_id] = found.name
         return records
+
+    def _turn_away(
+        self, found: FoundFile, taken: Intake, tombstone: Tombstone, memory: _Memory
+    ) -> None:
+        """Refuse a withdrawn image, and take it out of the image store again."""
+        is_itself = taken.sha256 == tombstone.sha256
+        if is_itself or image_id_of(taken.sha256) not in memory.images:
+            self.store.remove(taken.sha256)
+        reason = f"the same image was withdrawn on {tombstone.withdrawn_at:%Y-%m-%d}"
+        self.refuse(found, Refusal(f"{reason}: {tombstone.reason}"))
 
     def _settle(self, found: FoundFile, admission: Admission) -> None:
         outcome, reason = admission.outcome, admission.reason
@@ -214,6 +231,15 @@ class Register:
         with self._database.write() as session:
             if self._has_company or total_images(session) != len(self._clusters):
                 rename_clusters(session, Clusters(phashes(session)).search_all())
+
+
+def _hashes_of(batch: Sequence[Taken]) -> set[str]:
+    intakes = [taken for _, taken in batch if isinstance(taken, Intake)]
+    return {digest for taken in intakes for digest in (taken.sha256, taken.original_sha256)}
+
+
+def _find_tombstone(taken: Intake, tombstones: Mapping[str, Tombstone]) -> Tombstone | None:
+    return tombstones.get(taken.sha256) or tombstones.get(taken.original_sha256)
 
 
 def _agree(found: FoundFile, image: ImageRecord) -> bool:

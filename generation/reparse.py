@@ -10,13 +10,16 @@ from itertools import islice
 from core.errors import DataError
 from core.recipe import Arm, Recipe
 from core.records import Claim, Draft, ImageRecord, Reasoning, TeacherReply
+from core.servers import server_of
 from db.engine import Database
 from db.images import images_by_id
 from db.ledger import drafts, replies_about, replies_of_attempts, save_drafts, stored_replies
+from db.request_texts import keep_request_text
 from db.reviews import corrections
 from db.work import campaign_id_of, rescue, set_aside
 from generation.parse import draft_of, parse_draft, reread
 from generation.prompt import Rendered, render
+from generation.steering import steering
 from imaging.store import ImageStore
 from teacher.request import request_hash
 
@@ -77,6 +80,8 @@ def _read_again(
         if draft.draft_id in corrected:
             done.corrected += 1
             continue
+        if draft.attempt_id not in replies:
+            continue  # withdrawn since the draft was read
         reply = replies[draft.attempt_id]
         try:
             again = reread(draft, _parse(reply, images[draft.image_id], recipe, arm), reply)
@@ -105,25 +110,35 @@ def _rescue(
     with database.read() as session:
         images = images_by_id(session, image_ids)
         replies = replies_about(session, campaign_id_of(recipe), arm.name, image_ids)
+    guided = steering(database, recipe, arm, image_ids)
     for work in aside:
         image = images[work.image_id]
         try:
-            rendered = render(image, store.read(image.path), recipe=recipe, arm=arm)
-            known = [*replies.get(work.image_id, ()), *_paid_elsewhere(database, rendered)]
+            rendered = render(
+                image,
+                store.read(image.path),
+                recipe=recipe,
+                arm=arm,
+                guidance=guided.get(image.image_id, ()),
+            )
+            elsewhere = _paid_elsewhere(database, rendered, arm)
+            known = [*replies.get(work.image_id, ()), *elsewhere]
             reasoning, reply = _first_usable(known, image, recipe, arm)
         except DataError:
             done.still_aside += 1
             continue
+        keep_request_text(database, rendered.text)
         with database.write() as session:
             if rescue(session, work.work_id):
                 save_drafts(session, [draft_of(reasoning, reply, rendered, work=work)])
                 done.rescued += 1
 
 
-def _paid_elsewhere(database: Database, rendered: Rendered) -> list[TeacherReply]:
+def _paid_elsewhere(database: Database, rendered: Rendered, arm: Arm) -> list[TeacherReply]:
     """The newest reply to the very same request, in whichever campaign it was paid for."""
+    asked, server = [request_hash(rendered.request)], server_of(arm.teacher)
     with database.read() as session:
-        found = stored_replies(session, [request_hash(rendered.request)])
+        found = stored_replies(session, asked, server=server)
     return [reply for reply in found if reply is not None]
 
 

@@ -14,17 +14,15 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from core.errors import DataError
-from core.records import BatchState, TeacherReply, TeacherRequest
+from core.records import BatchState, TeacherReply
 from teacher.client import Teacher, read_reply
 from teacher.failures import FailedCall, NotRun, Refused, ServerFailed, Unreachable, kind_of
-from teacher.request import payload_of
 
 if TYPE_CHECKING:
     import httpx2
     import openai
 
 ENDPOINT = "/v1/chat/completions"
-MOST_BYTES = 200_000_000
 OUR_ID = "fakescope_batch"
 """key of the metadata by which a batch is found again"""
 PAGE = 100
@@ -162,11 +160,6 @@ class BatchTeacher(Teacher):
         if not isinstance(answer, dict):
             raise ServerFailed(f"{self.base_url} answered with something else than JSON")
         return answer
-
-
-def input_body(request: TeacherRequest) -> bytes:
-    """The body of a line: the very request that would be sent online."""
-    return json.dumps(payload_of(request), separators=(",", ":")).encode("ascii")
 
 
 def input_line(attempt_id: str, body: bytes) -> bytes:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from core.errors import ConfigError, TransientError
 from core.records import TeacherReply, TeacherRequest, Usage
+from core.servers import server_of
 from teacher.failures import (
     EVERY_REQUEST,
     FailedCall,
@@ -22,7 +23,7 @@ from teacher.failures import (
     Unreachable,
     kind_of,
 )
-from teacher.request import payload_of, request_hash
+from teacher.request import body_of, request_hash
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-CHAT = "/chat/completions"
+CHAT = b"chat/completions"
 CONNECT_SECONDS = 5.0
 """with half of `core.limits.HEADROOM_S` for the rest of the way"""
 USER_AGENT = "fakescope"
+JSON_BODY = {"content-type": "application/json"}
 KEPT_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -72,20 +74,25 @@ class Teacher:
         import openai
 
         self.base_url = _checked_address(base_url)
-        self._server = _server_of(base_url)
+        self._server = server_of(base_url)
         self._timeout_s = timeout_s
         key = None if api_key is None else _checked_key(api_key)
+        timeout = openai.Timeout(timeout_s, connect=min(CONNECT_SECONDS, timeout_s))
+        self._connections = openai.DefaultHttpx2Client(
+            timeout=timeout,
+            trust_env=not is_loopback(base_url),
+            follow_redirects=False,
+            event_hooks={"request": [_keep_headers(key)]},
+        )
         self._client = openai.OpenAI(
             base_url=self.base_url,
             api_key=key or NO_KEY,
             max_retries=0,
-            timeout=openai.Timeout(timeout_s, connect=min(CONNECT_SECONDS, timeout_s)),
-            http_client=openai.DefaultHttpx2Client(
-                trust_env=not is_loopback(base_url),
-                follow_redirects=False,
-                event_hooks={"request": [_keep_headers(key)]},
-            ),
+            timeout=timeout,
+            http_client=self._connections,
         )
+        base = self._client.base_url
+        self._chat_url = base.copy_with(raw_path=base.raw_path + CHAT)
 
     def __enter__(self) -> Self:
         return self
@@ -99,12 +106,8 @@ class Teacher:
         self._client.close()
 
     def send(self, request: TeacherRequest) -> TeacherReply:
-        """One call, no retry. A body that cannot be read is a reply too: it was paid for.
-
-        The bytes are encoded here and leave as they are: going through the library's types would
-        take as much time again as all the rest of the call.
-        """
-        body = json.dumps(payload_of(request), separators=(",", ":")).encode("ascii")
+        """One call, no retry. A body that cannot be read is a reply too: it was paid for."""
+        body = body_of(request)
         started = time.perf_counter()
         response = self._call(lambda: self._post(body), model=request.model)
         return read_reply(
@@ -131,10 +134,24 @@ class Teacher:
             )
 
     def _post(self, body: bytes) -> httpx2.Response:
-        import httpx2
+        """Send a chat request over the library's connections, past its types and options.
 
-        json_body: openai.RequestOptions = {"headers": {"content-type": "application/json"}}
-        return self._client.post(CHAT, cast_to=httpx2.Response, content=body, options=json_body)
+        Those would take as much time again as all the rest of the call.
+        """
+        import httpx2
+        import openai
+
+        try:
+            response = self._connections.post(self._chat_url, content=body, headers=JSON_BODY)
+        except httpx2.TimeoutException as error:
+            raise openai.APITimeoutError(error.request) from error
+        except httpx2.HTTPError as error:
+            raise openai.APIConnectionError(request=error.request) from error
+        if response.is_success:
+            return response
+        said = _parse_object(response.text).get("error")
+        text = _mapping(said).get("message") or response.text
+        raise openai.APIStatusError(str(text), response=response, body=said)
 
     def _get(self, path: str) -> httpx2.Response:
         import httpx2
@@ -238,12 +255,6 @@ def _checked_key(api_key: str) -> str:
     if not (api_key.isascii() and api_key.isprintable() and " " not in api_key and api_key):
         raise ConfigError("OPENAI_API_KEY: is empty, or holds a character that no key has")
     return api_key
-
-
-def _server_of(base_url: str) -> str:
-    """Scheme, host, port and path: never user, password or query."""
-    parts = urlsplit(base_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _remedy(error: openai.APIStatusError, model: str) -> str:

@@ -23,6 +23,7 @@ class Fault(StrEnum):
     TRUNCATED = "truncated"
     JUNK = "junk"
     WRONG_VERDICT = "wrong_verdict"
+    TURNED_FACT = "turned_fact"
 
 
 class BatchFault(StrEnum):
@@ -54,6 +55,8 @@ class Faults(Strict):
     rate_junk: float = Field(0.0, ge=0)
     """content that is no JSON"""
     rate_wrong_verdict: float = Field(0.0, ge=0)
+    rate_turned_fact: float = Field(0.0, ge=0)
+    """rewordings that say something else than their originals; changes no draft"""
     seed: int = 0
     batch_seconds: float = Field(0.0, ge=0)
     """that a batch waits in each of its states"""
@@ -79,6 +82,7 @@ class Faults(Strict):
             Fault.TRUNCATED: self.rate_truncated,
             Fault.JUNK: self.rate_junk,
             Fault.WRONG_VERDICT: self.rate_wrong_verdict,
+            Fault.TURNED_FACT: self.rate_turned_fact,
         }
 
     def draw(self, request_hash: str, times_seen: int) -> Fault | None:

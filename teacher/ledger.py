@@ -28,7 +28,10 @@ class Ledger(Protocol):
     def open_attempt(
         self, *, request_hash: str, image_id: str, arm: str, model: str, reserved_usd: float
     ) -> str:
-        """Write the row of a call about to be made; PermanentError above the money ceiling."""
+        """Write the row of a call about to be made; PermanentError above the money ceiling.
+
+        StateError when the image was withdrawn.
+        """
         ...
 
     def store_reply(self, attempt_id: str, reply: TeacherReply, cost_usd: float) -> TeacherReply:

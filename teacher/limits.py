@@ -1,16 +1,11 @@
-"""Requests and tokens of a minute: what a limiter must do, and one that lives in memory.
+"""Requests and tokens of a minute: what a limiter must do.
 
 The rule itself, and what it guarantees, stand in `core.limits`.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from typing import Protocol
-
-from core.limits import Limits, forgetful, refund, reserve
 
 
 class Limiter(Protocol):
@@ -35,24 +30,3 @@ class Limiter(Protocol):
         made is refunded whole; its request stays counted.
         """
         ...
-
-
-class MemoryLimiter:
-    """The limiter of one process; like any other it starts without memory, so with a wait."""
-
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._window = forgetful(clock())
-
-    def reserve(self, *, requests: int, tokens: int) -> float:
-        with self._lock:
-            self._window, wait = reserve(
-                self._window, self._limits, self._clock(), requests=requests, tokens=tokens
-            )
-        return wait
-
-    def refund(self, *, tokens: int) -> None:
-        with self._lock:
-            self._window = refund(self._window, self._limits, self._clock(), tokens=tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NotRequired, Protocol, TypedDict, TypeVar, Unpack
 
@@ -20,6 +21,7 @@ FIRST_WAIT_S = 0.5
 JITTER = 0.25
 LONGEST_REASON = 300
 """characters"""
+NO_SLOT = nullcontext()
 REASK_NOTE = (
     "Your previous reply could not be used: {reason}. "
     "Reply again, with one JSON object of the required form and nothing else."
@@ -47,6 +49,8 @@ class Terms(TypedDict):
     """once set, no further call is made"""
     gate: Gate
     """of the teacher, shared by all who ask it"""
+    slot: NotRequired[AbstractContextManager[object]]
+    """held from before a call is written down until its reply is stored; by default nothing is"""
     sleep: NotRequired[Callable[[float], object]]
     """how to wait between tries; by default on `stop`, which ends the wait"""
 
@@ -67,7 +71,8 @@ def ask(teacher: Asked, request: TeacherRequest, **terms: Unpack[Terms]) -> Teac
         if terms["stop"].is_set():
             break
         try:
-            return _call(teacher, request, name, **terms)
+            with terms.get("slot", NO_SLOT):
+                return _call(teacher, request, name, **terms)
         except TransientError as error:
             wait = wait_after(number, error.retry_after, seed=name)
             if isinstance(error, RateLimited) and error.retry_after is not None:
@@ -113,7 +118,7 @@ def _open_attempt(
                 model=request.model,
                 reserved_usd=usd,
             )
-        except PermanentError:
+        except (PermanentError, StateError):
             gate.refund(tokens)
             raise
         if not gate.is_late(entered):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -31,14 +31,19 @@ from core.records import Picture, Reasoning, TeacherRequest
 from core.taxonomy import Taxonomy
 from imaging.decode import open_image
 from imaging.measurements import BLOCK, FIGURES, Pixels, measure
+from teacher.answering import answer, is_answering
 from teacher.conclusions import Conclusions, conclude, told_label
 from teacher.faults import NO_FAULTS, Fault, Faults
 from teacher.findings import Rules, find, read_rules
+from teacher.judging import is_judging, judge
 from teacher.loopback import serve
 from teacher.prices import ImageTokens
 from teacher.request import pixel_size, request_hash, text_of
+from teacher.rewordings import Replacements, is_rewording, read_replacements, reword
 
 SIMULATED = "a simulated teacher that measures pixels; no vision-language model looked at the image"
+JUDGED = "a simulated judge that counts shared words by stated rules; no language model judged"
+REWORDED = "a simulated teacher that replaces phrases by stated rules; no language model reworded"
 RULES_FILE = "rehearsal.yaml"
 ANSWER_KEYS = frozenset({"verdict", "findings", "conclusion", "confidence"})
 FINDING_KEYS = frozenset({"category", "evidence", "points_to", "region"})
@@ -58,7 +63,9 @@ class Rehearsal:
     """Measures the image of a request and answers in the requested JSON schema.
 
     Findings come from the measurements alone; the told label decides the verdict and the wording
-    of the conclusion. The same request always gets the same completion.
+    of the conclusion. A request for rewordings shows no image and is answered by replacing phrases,
+    one for marks by counting shared words.
+    The same request always gets the same completion.
     """
 
     rules: Rules
@@ -66,16 +73,13 @@ class Rehearsal:
     taxonomy: Taxonomy
     fingerprint: str
     """of the rules and the taxonomy"""
+    replacements: Replacements = field(default_factory=dict)
+    """by phrase, for rewordings"""
     model: str = REHEARSAL
 
     def complete(self, request: TeacherRequest, fault: Fault | None = None) -> dict[str, Any]:
         """A chat completion, spoilt where a fault asks for it; DataError for a bad request."""
-        whole = _whole_image(request)
-        rgb = _decode(whole.data)
-        reasoning = self._reason(rgb, request.question, key=whole.sha256)
-        if fault is Fault.WRONG_VERDICT:
-            reasoning = replace(reasoning, verdict=reasoning.verdict.opposite)
-        content = _answer(reasoning, json.loads(request.reply_schema))
+        content = self._answer(request, fault)
         choice = _choice(content, fault, limit=request.max_output_tokens * BYTES_PER_TOKEN)
         return {
             "id": f"chatcmpl-{request_hash(request)[:24]}",
@@ -85,8 +89,22 @@ class Rehearsal:
             "choices": [choice],
             "usage": _count_tokens(request, content),
             "system_fingerprint": f"simulated-{self.fingerprint}",
-            "simulated": SIMULATED,
+            "simulated": _how_simulated(request.reply_schema),
         }
+
+    def _answer(self, request: TeacherRequest, fault: Fault | None) -> str:
+        if is_rewording(request.reply_schema):
+            turned = fault is Fault.TURNED_FACT
+            return reword(request.question, self.replacements, turned=turned)
+        if is_judging(request.reply_schema):
+            return judge(request.question)
+        whole = _whole_image(request)
+        reasoning = self._reason(_decode(whole.data), request.question, key=whole.sha256)
+        if fault is Fault.WRONG_VERDICT:
+            reasoning = replace(reasoning, verdict=reasoning.verdict.opposite)
+        if is_answering(request.reply_schema):
+            return answer(reasoning, request.reply_schema)
+        return _answer(reasoning, json.loads(request.reply_schema))
 
     def _reason(self, rgb: Pixels, question: str, *, key: str) -> Reasoning:
         return conclude(
@@ -96,6 +114,12 @@ class Rehearsal:
             taxonomy=self.taxonomy,
             key=key,
         )
+
+
+def _how_simulated(reply_schema: str) -> str:
+    if is_rewording(reply_schema):
+        return REWORDED
+    return JUDGED if is_judging(reply_schema) else SIMULATED
 
 
 def load_rehearsal(recipe_folder: Path) -> Rehearsal:
@@ -117,6 +141,7 @@ def load_rehearsal(recipe_folder: Path) -> Rehearsal:
         conclusions=parse_model(values["conclusions"], Conclusions, where=f"{path}: conclusions"),
         taxonomy=taxonomy,
         fingerprint=sha256_text(canonical_json([values, taxonomy.model_dump(mode="json")]))[:12],
+        replacements=read_replacements(recipe_folder),
     )
 
 

@@ -27,6 +27,14 @@ UNREADABLE_SIDE = 8192
 """pixels a side assumed for an image whose size cannot be read"""
 
 
+def reply_keys(reply_schema: str) -> tuple[str, ...]:
+    """What a reply has at its top level, in order; nothing when the schema is of no object."""
+    try:
+        return tuple(json.loads(reply_schema)["properties"])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
 def request_hash(request: TeacherRequest) -> str:
     """SHA-256 over every field, pictures by their own SHA-256: the name of the reply."""
     parts = {field.name: getattr(request, field.name) for field in fields(request)}
@@ -71,6 +79,29 @@ def payload_of(request: TeacherRequest, url_of: UrlOf | None = None) -> dict[str
     }
 
 
+def body_of(request: TeacherRequest) -> bytes:
+    """The payload as JSON text in ASCII.
+
+    Base64 needs no escapes: pictures are put in after the encoder, which would go through each of
+    their characters.
+    """
+    urls: dict[str, str] = {}
+
+    def stand_in(picture: Picture) -> str:
+        name = f"\0picture {len(urls)}"
+        urls[name] = _data_url(picture)
+        return name
+
+    text = _encode(payload_of(request, stand_in))
+    for name, url in urls.items():
+        text = text.replace(_encode(name), b'"%b"' % url.encode("ascii"), 1)
+    return text
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
 def _user_content(request: TeacherRequest, url_of: UrlOf) -> list[dict[str, Any]]:
     return [
         *(part for picture in request.exemplars for part in _picture_parts(picture, url_of)),
@@ -104,7 +135,7 @@ def shortened_url(picture: Picture) -> str:
 
 
 def request_of(payload: Mapping[str, Any]) -> TeacherRequest:
-    """The request about an image that `payload_of` wrote; DataError says what does not fit."""
+    """The request that `payload_of` wrote; DataError says what does not fit."""
     try:
         return _read_payload(payload)
     except KeyError as error:
@@ -117,14 +148,15 @@ def _read_payload(payload: Mapping[str, Any]) -> TeacherRequest:
     system, user = payload["messages"]
     parts = _typed(list, user["content"])
     place = _place_of_question(parts)
+    exemplars = _read_pictures(parts[:place], is_exemplar=True)
     judged = _read_pictures(parts[place + 1 :], is_exemplar=False)
-    if not judged:
+    if exemplars and not judged:
         raise ValueError("it shows no image to judge")
     return TeacherRequest(
         model=_typed(str, payload["model"]),
         instructions=_typed(str, system["content"]),
         question=_typed(str, parts[place]["text"]),
-        pictures=_read_pictures(parts[:place], is_exemplar=True) + judged,
+        pictures=exemplars + judged,
         reply_schema=schema_text(payload["response_format"]["json_schema"]["schema"]),
         temperature=_typed((int, float), payload["temperature"]),
         max_output_tokens=_typed(int, payload["max_completion_tokens"]),

@@ -22,7 +22,7 @@ def make_app(settings: Settings) -> Celery:
     app = Celery(
         "fakescope",
         broker=broker.get_secret_value() if broker else IN_PROCESS,
-        include=["generation.tasks"],
+        include=["generation.tasks", "instruct_builder.tasks"],
     )
     app.conf.update(
         task_ignore_result=True,

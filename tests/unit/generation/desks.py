@@ -159,12 +159,12 @@ def _desk(
     database: Database, store: ImageStore, recipe: Recipe, campaign_id: str, teacher: Teacher
 ) -> Desk:
     arm: Arm = recipe.arm("main")
+    ledger = DatabaseLedger(database, campaign_id, teacher=arm.teacher)
     return Desk(
         database=database,
         store=store,
         recipe=recipe,
         campaign_id=campaign_id,
-        ledger=DatabaseLedger(database, campaign_id),
-        seats={"main": Seat(arm=arm, teacher=teacher, price=FREE, gate=Gate())},
+        seats={"main": Seat(arm=arm, teacher=teacher, ledger=ledger, price=FREE, gate=Gate())},
         worker="worker",
     )

@@ -15,7 +15,7 @@ from core.records import Authenticity, Draft, ImageRecord, Source, TraceFinding
 from core.settings import load_settings
 from db.engine import Database, open_database
 from db.images import save_images, save_source
-from db.ledger import DatabaseLedger, save_draft
+from db.ledger import DatabaseLedger, save_drafts
 from db.work import add_work, claim, open_campaign, quarantine
 from generation.control import as_text, measure_controls
 from tests.campaigns import NOON, ask
@@ -68,7 +68,7 @@ def judge(
     *findings: TraceFinding,
     arm: str = "blind",
 ) -> Draft:
-    reply = ask(DatabaseLedger(database, campaign_id), image, arm)
+    reply = ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), image, arm)
     draft = make_draft(
         image,
         draft_id=f"draft {image.image_id} {arm}",
@@ -78,7 +78,7 @@ def judge(
         reasoning=make_reasoning(*findings, verdict=verdict),
     )
     with database.write() as session:
-        save_draft(session, draft)
+        save_drafts(session, [draft])
     return draft
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from core.records import AttemptOutcome, WorkState
 from core.settings import load_settings
 from db.engine import Database, open_database
 from db.ledger import attempts, attempts_by_outcome, drafts
-from db.work import is_due, quarantined
+from db.request_texts import request_texts
+from db.work import count_quarantined, is_due
 from generation.draft import Drafted, draft_due
 from tests.databases import sqlite_template  # noqa: F401
 from tests.unit.generation.desks import Scene, scene, usable
@@ -58,6 +60,21 @@ def test_everything_due_is_drafted_once(database: Database, tmp_path: Path) -> N
     assert {draft.attempt_id for draft in found} == paid
 
 
+def test_what_the_teacher_was_told_is_kept_once_for_all_who_were_told_the_same(
+    database: Database, tmp_path: Path
+) -> None:
+    with scene(database, tmp_path, lambda _: usable(), images=5) as place:
+        draft_due(place.desk, place.arms, seconds=60)
+        with database.read() as session:
+            told = {
+                draft.request_text_id for draft in drafts(session, place.desk.campaign_id, "main")
+            }
+            ((text_id, kept),) = request_texts(session, {str(each) for each in told}).items()
+    assert told == {text_id}
+    assert "fake" in kept.question
+    assert kept.instructions and kept.reply_schema.startswith("{")
+
+
 def test_many_calls_are_in_flight_at_once(database: Database, tmp_path: Path) -> None:
     together = threading.Barrier(6)
 
@@ -67,6 +84,22 @@ def test_many_calls_are_in_flight_at_once(database: Database, tmp_path: Path) ->
 
     with scene(database, tmp_path, answer, images=12, calls_in_flight=6, claim_size=2) as place:
         assert draft_due(place.desk, place.arms, seconds=60).drafted == 12
+
+
+def test_no_more_calls_are_without_an_end_than_may_be_in_flight(
+    database: Database, tmp_path: Path
+) -> None:
+    """What a killed worker leaves unknown is bounded, although more threads prepare requests."""
+    without_end: list[int] = []
+
+    def answer(_: int) -> Answer:
+        time.sleep(0.02)  # for others to come, if they may
+        without_end.append(outcomes(place)[AttemptOutcome.UNKNOWN])
+        return usable()
+
+    with scene(database, tmp_path, answer, images=24, calls_in_flight=3, claim_size=24) as place:
+        assert draft_due(place.desk, place.arms, seconds=60).drafted == 24
+    assert max(without_end) == 3
 
 
 def test_a_slow_call_holds_up_no_other(database: Database, tmp_path: Path) -> None:
@@ -176,7 +209,7 @@ def test_an_image_that_always_fails_is_set_aside_and_the_others_go_on(
         done = draft_due(place.desk, place.arms, seconds=60)
         assert done == Drafted(drafted=19, quarantined=1)
         with database.read() as session:
-            ((_, reason),) = quarantined(session, place.desk.campaign_id)
+            (reason,) = count_quarantined(session, place.desk.campaign_id)
         assert "failed 1 times" in reason
         assert "500" in reason
 
@@ -230,7 +263,7 @@ def test_an_image_whose_workers_die_is_set_aside_unsent(database: Database, tmp_
         assert draft_due(place.desk, place.arms, seconds=60) == Drafted(drafted=2, quarantined=1)
         assert place.server.heard == 2
         with database.read() as session:
-            ((_, reason),) = quarantined(session, place.desk.campaign_id)
+            (reason,) = count_quarantined(session, place.desk.campaign_id)
         assert "claimed 5 times" in reason
 
 

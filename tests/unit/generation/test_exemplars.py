@@ -186,13 +186,16 @@ def test_drafts_say_how_many_demonstrations_were_shown(
         save_images(session, [image])
     campaign_id = prepare(database, store, recipe, source=image.source).campaign_id
     with serve(load_rehearsal(folder)) as base_url, Teacher(base_url) as teacher:
+        ledger = DatabaseLedger(database, campaign_id, teacher="rehearsal")
         desk = Desk(
             database=database,
             store=store,
             recipe=recipe,
             campaign_id=campaign_id,
-            ledger=DatabaseLedger(database, campaign_id),
-            seats={arm.name: Seat(arm=arm, teacher=teacher, price=FREE) for arm in recipe.arms},
+            seats={
+                arm.name: Seat(arm=arm, teacher=teacher, ledger=ledger, price=FREE)
+                for arm in recipe.arms
+            },
             worker="worker",
         )
         assert draft_due(desk, list(desk.seats), seconds=60).drafted == 2

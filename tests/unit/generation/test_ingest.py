@@ -32,11 +32,13 @@ from db.images import (
     sources,
 )
 from db.provenance import provenance_of
+from db.tombstones import withdraw
 from generation import ingest as ingest_module
 from generation.ingest import BATCH_BYTES, EncodedImage, IngestSummary, ingest, ingest_encoded
 from imaging.store import ImageStore
 from tests.databases import create_tables, sqlite_template  # noqa: F401
 from tests.odd_files import SECRET_PROMPT, encode, exif, jpeg, picture
+from tests.unit.records import make_image, make_tombstone
 
 REAL, FAKE = Authenticity.REAL, Authenticity.FAKE
 OURS = Source(name="ours", licence="CC0-1.0")
@@ -280,6 +282,39 @@ def test_unlabelled_images_are_counted_and_can_get_a_label_later(
     assert found == {(FAKE, "sd14")}
     assert counts(ingest(database, store, folder, source=OURS, label=FAKE)) == {"known": 2}
     assert counts(ingest(database, store, folder, source=OURS)) == {"known": 2}
+
+
+def test_a_withdrawn_image_is_refused_under_any_name_and_not_stored(
+    database: Database, store: ImageStore, folder: Path
+) -> None:
+    ingest(database, store, folder, source=OURS)
+    image = images_of(database)["real/a.jpg"]
+    withdraw(database, make_tombstone(image))
+    store.remove(image.sha256)
+    again = lay_out(
+        folder, {"real/renamed.jpg": jpeg(1), "real/tagged.jpg": jpeg(1, exif=exif(text="x"))}
+    )
+    summary = ingest(database, store, again, source=OURS)
+    reason = "the same image was withdrawn on 2026-03-01: the photographer asked for it"
+    names = ("real/a.jpg", "real/renamed.jpg", "real/tagged.jpg")
+    assert summary.refusals == tuple((name, reason) for name in names)
+    assert not store.holds(image.path)
+    assert counts(ingest(database, store, again, source=OURS)) == {"known": 7}
+
+
+def test_a_withdrawn_file_is_refused_though_it_is_stored_as_other_bytes(
+    database: Database, store: ImageStore, folder: Path
+) -> None:
+    ingest(database, store, folder, source=OURS)
+    image = images_of(database)["fake/gan/d.png"]
+    earlier = make_image("as an earlier version stored it", original_sha256=image.original_sha256)
+    withdraw(database, make_tombstone(earlier))
+    other = lay_out(
+        folder.parent / "other", {"real/d.tif": (folder / "fake/gan/d.png").read_bytes()}
+    )
+    summary = ingest(database, store, other, source=Source(name="other", licence="unknown"))
+    assert counts(summary) == {"refused": 1}
+    assert store.holds(image.path), "that image itself was never withdrawn"
 
 
 def test_near_duplicates_share_a_cluster_across_imports(

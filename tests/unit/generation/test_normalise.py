@@ -16,11 +16,13 @@ from core.recipe import Normalise
 from core.records import Authenticity, ImageRecord, Source
 from core.settings import load_settings
 from db.engine import Database, open_database
-from db.images import labelled_images, sources
+from db.images import copies_of, labelled_images, sources
+from db.tombstones import withdraw
 from generation.ingest import EncodedImage, ingest_encoded
 from generation.normalise import NormaliseSummary, normalise
 from imaging.decode import open_image
 from imaging.store import ImageStore
+from tests.unit.records import make_tombstone
 
 REAL, FAKE = Authenticity.REAL, Authenticity.FAKE
 EACH = 4
@@ -116,6 +118,21 @@ def test_doing_it_again_adds_nothing(database: Database, store: ImageStore) -> N
     before = images_of(database, "own-normalised")
     assert run(database, store).ingested.known == 2 * EACH
     assert images_of(database, "own-normalised") == before
+
+
+def test_what_was_made_of_a_withdrawn_image_stands_in_nobodys_way(
+    database: Database, store: ImageStore
+) -> None:
+    take_in(database, store, REAL)
+    take_in(database, store, FAKE)
+    run(database, store)
+    parent = images_of(database, "own")[0]
+    with database.read() as session:
+        (copy,) = copies_of(session, parent)
+    for image in (parent, copy):
+        withdraw(database, make_tombstone(image))
+    assert run(database, store).ingested.known == 2 * EACH - 1
+    assert copy not in images_of(database, "own-normalised")
 
 
 def test_two_sources_become_one_under_the_terms_of_both(

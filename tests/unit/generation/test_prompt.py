@@ -290,7 +290,7 @@ def test_a_prompt_that_would_tell_a_control_the_label_is_refused() -> None:
 
 
 def test_a_printed_request_is_what_is_sent_with_its_pictures_described() -> None:
-    printed = printed_requests(IMAGE, draw_jpeg(), recipe=RECIPE, arms=[ARM, VANILLA])
+    printed = printed_requests(IMAGE, draw_jpeg(), recipe=RECIPE, arms=[ARM, VANILLA], guidance={})
     assert list(printed) == ["main", "plain"]
     sent = payload_of(render(IMAGE, draw_jpeg(), recipe=RECIPE, arm=ARM).request)
     shown, picture = printed["main"]["messages"][1]["content"]

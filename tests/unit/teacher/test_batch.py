@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.errors import DataError, TransientError
 from core.records import AttemptOutcome, BatchState
 from teacher import batch as batch_module
-from teacher.batch import BatchTeacher, input_body, input_line, read_result, split_lines
+from teacher.batch import BatchTeacher, input_line, read_result, split_lines
 from teacher.failures import (
     FailedCall,
     NotRun,
@@ -25,7 +25,7 @@ from teacher.failures import (
     Unacceptable,
     Unreachable,
 )
-from teacher.request import payload_of
+from teacher.request import body_of, payload_of
 from tests.unit.teacher.scripted import Answer, ScriptedServer, completion, failure, make_request
 
 
@@ -63,7 +63,7 @@ def as_answer(value: Any) -> Answer:
 
 def test_a_line_holds_the_very_request_that_would_be_sent_online() -> None:
     request = make_request(question="Two\nlines – and a \u2028 separator")
-    line = input_line("attempt-1", input_body(request))
+    line = input_line("attempt-1", body_of(request))
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     assert json.loads(line) == {

@@ -15,12 +15,13 @@ from core.errors import ConfigError
 from core.recipe import DEFAULT_RECIPE
 from core.records import BatchState
 from teacher import loopback_batches
-from teacher.batch import BatchTeacher, RemoteBatch, Result, input_body, input_line, read_result
+from teacher.batch import BatchTeacher, RemoteBatch, Result, input_line, read_result
 from teacher.failures import NotRun, RateLimited, Refused, ServerFailed, Unacceptable
 from teacher.faults import NO_FAULTS, Faults
 from teacher.loopback import serve
 from teacher.loopback_batches import BatchLimits
 from teacher.rehearsal import Rehearsal, load_rehearsal
+from teacher.request import body_of
 from tests.unit.teacher.test_rehearsal import PHOTOGRAPH, about
 
 ORDER = [
@@ -49,7 +50,7 @@ def request(number: int) -> Any:
 
 
 def input_file(count: int) -> bytes:
-    return b"".join(input_line(f"attempt-{n}", input_body(request(n))) for n in range(count))
+    return b"".join(input_line(f"attempt-{n}", body_of(request(n))) for n in range(count))
 
 
 def submit(teacher: BatchTeacher, content: bytes) -> RemoteBatch:
@@ -164,7 +165,7 @@ def test_cancelling_ends_a_batch_early(rehearsal: Rehearsal) -> None:
 
 
 def replaced(number: int, **changes: Any) -> bytes:
-    line = json.loads(input_line(f"attempt-{number}", input_body(request(number))))
+    line = json.loads(input_line(f"attempt-{number}", body_of(request(number))))
     return json.dumps({**line, **changes}).encode() + b"\n"
 
 

@@ -13,7 +13,7 @@ from core.errors import DataError
 from core.ids import canonical_json
 from core.records import Picture, TeacherRequest
 from teacher.prices import UNKNOWN_IMAGE_TOKENS, ImageTokens
-from teacher.request import payload_of, request_hash, request_of, worst_case_tokens
+from teacher.request import body_of, payload_of, request_hash, request_of, worst_case_tokens
 from tests.unit.teacher.scripted import draw_jpeg, make_picture, make_request
 
 schemas = st.dictionaries(st.text(), st.text() | st.integers()).map(canonical_json)
@@ -48,7 +48,8 @@ requests = st.builds(
 @settings(deadline=None)
 @given(requests)
 def test_a_request_survives_the_wire_unchanged(request: TeacherRequest) -> None:
-    on_the_wire = json.loads(json.dumps(payload_of(request)))
+    on_the_wire = json.loads(body_of(request))
+    assert on_the_wire == json.loads(json.dumps(payload_of(request)))
     assert request_of(on_the_wire) == request
     assert request_hash(request_of(on_the_wire)) == request_hash(request)
 
@@ -127,11 +128,17 @@ def test_payload_asks_for_strict_json_of_the_schema_within_the_limit() -> None:
     assert "max_tokens" not in payload
 
 
-def test_a_payload_without_pictures_is_text_alone_and_asks_about_no_image() -> None:
-    payload = payload_of(make_request(pictures=()))
+def test_a_payload_without_pictures_is_text_alone() -> None:
+    request = make_request(pictures=())
+    payload = payload_of(request)
     assert [part["type"] for part in payload["messages"][1]["content"]] == ["text"]
+    assert request_of(payload) == request
+
+
+def test_a_payload_with_the_pictures_of_exemplars_alone_asks_about_no_image() -> None:
+    exemplar = make_picture(caption="Demonstration 1.", is_exemplar=True)
     with pytest.raises(DataError, match="no image to judge"):
-        request_of(payload)
+        request_of(payload_of(make_request(pictures=(exemplar,))))
 
 
 def test_a_payload_without_a_question_is_a_data_error() -> None:
