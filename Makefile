@@ -3,7 +3,7 @@
 # Values may hold spaces and quotes:  make build-instruct IMAGES="my photos" SOURCE=mine
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-instruct annotate train worker up down bench test test-all check
+.PHONY: help setup build-instruct annotate dashboard train worker up down bench bench-full test test-all check
 
 RUN := .venv/bin/python
 SETUP := sh scripts/setup.sh
@@ -40,11 +40,16 @@ build-instruct: ## the main job: images in, FakeInstruct shards out (IMAGES SOUR
 		$(call option,MIN_REVIEW,--min-review) \
 		$(call option,BUDGET,--budget) $(call option,RECIPE,--recipe) $(call option,OUT,--out)
 
-annotate: ## experts check drafts in Label Studio on this machine, until Ctrl-C (SOURCE LIMIT PORT RECIPE)
+annotate: ## experts check drafts in Label Studio on this machine, until Ctrl-C (SOURCE LIMIT PORT RECIPE; BLIND=separate EXPERTS: a server for each blind expert)
 	@$(SETUP)
 	@$(RUN) -m annotation serve \
 		$(call option,SOURCE,--source) $(call option,LIMIT,--limit) \
-		$(call option,PORT,--port) $(call option,RECIPE,--recipe)
+		$(call option,PORT,--port) $(call option,RECIPE,--recipe) \
+		$(call option,BLIND,--blind) $(call option,EXPERTS,--experts)
+
+dashboard: ## what is good, what is stuck: the QA dashboard in a browser on this machine (PORT)
+	@$(SETUP) dashboard
+	@$(RUN) -m dashboard $(call option,PORT,--port)
 
 train: ## train and validate the small model on the shards of `make build-instruct` (OUT)
 	@$(SETUP) train
@@ -62,24 +67,32 @@ up: ## start PostgreSQL, Redis and RabbitMQ in containers, for this machine alon
 down: ## stop the servers of `make up`; their data stays
 	@$(COMPOSE) down
 
-bench: ## measure the main job, ingest and drafting beside their peers, and how well the small model learns (an hour)
-	@$(SETUP) train dev
+bench: ## measure each part beside its peers, and how well the small model learns (hours)
+	@$(SETUP) train dev dashboard
 	@$(RUN) -m benchmarks.main_job
 	@$(RUN) -m benchmarks.ingest
 	@$(RUN) -m benchmarks.neighbours
 	@$(RUN) -m benchmarks.drafting
+	@$(RUN) -m benchmarks.label_studio_push
+	@$(RUN) -m benchmarks.build_instruct
+	@$(RUN) -m benchmarks.dashboard
+	@$(RUN) -m benchmarks.evaluate
 	@$(RUN) -m benchmarks.demo_learning
 
+bench-full: ## build 2,000,000 rows from 50,000 drawn chains, verify them, and read them through with `datasets`
+	@$(SETUP) train dev dashboard
+	@$(RUN) -m benchmarks.full_build
+
 test: ## the tests; what this machine cannot run is skipped with the reason (JOBS=2)
-	@$(SETUP) train dev
-	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal -m "not full"
+	@$(SETUP) train dev dashboard
+	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal --durations 25 -m "not full"
 
 test-all: ## all tests, those at full size too
-	@$(SETUP) train dev
-	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal
+	@$(SETUP) train dev dashboard
+	@$(RUN) -m pytest tests -n $(JOBS) --dist worksteal --durations 50
 
 check: ## style, types and the directions of imports
-	@$(SETUP) train dev
+	@$(SETUP) train dev dashboard
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy

@@ -7,7 +7,7 @@ Every step does what is missing and nothing twice, so the whole may be killed an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,18 +23,22 @@ from core.records import Authenticity, ReviewLevel, Source, Split
 from core.settings import Settings, load_settings
 from core.sources import DEMO, choose_sources
 from core.split import split_components
+from db.chains import count_chains
 from db.engine import Database, open_database
 from db.images import count_images, source_names, total_files
 from db.reports import Status, status
+from db.work import campaign_id_of
 from generation.campaign import Campaign, Progress, check_ceiling, prepare
 from generation.console import Report, counting, drafting_bar
 from generation.ingest import EncodedImage, ingest, ingest_encoded
 from generation.normalise import normalise as normalise_images
+from imaging.crew import usable_cores
 from imaging.photographs import LICENCES, photographs
 from imaging.simulate import DemoImage, count_demo_images, demo_images
 from imaging.store import ImageStore
 from instruct_builder.build import BuildSummary, build
 from instruct_builder.inspection import readable_samples
+from instruct_builder.making import Making
 from instruct_builder.manifest import warnings_of
 from instruct_builder.shards import ShardSet
 from workers.drafting import run_campaign
@@ -45,6 +49,10 @@ THREE_WAYS = """no labelled image to work on. Three ways to label images:
   3. any folder, with LABEL=real or LABEL=fake
 then: make build-instruct IMAGES=<folder> SOURCE=<name>"""
 
+NOBODY_LOOKED = (
+    "warning: no expert has looked at any of these images, so their drafts were taken as they are; "
+    "review them with `make annotate`, then run this again"
+)
 NEXT = """What next
   make train         train and validate a small FakeScope on these shards (minutes, no GPU)
   make annotate      experts check the drafts in Label Studio: docs/howto/label-studio.md
@@ -82,6 +90,8 @@ class Outcome:
     drafted: Progress
     chains: ChainSummary
     built: BuildSummary
+    nobody_looked: bool
+    """no expert has reviewed an image of the user's, so drafts were taken as they are"""
     seconds: dict[str, float]
 
     @property
@@ -119,7 +129,10 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
         bool, typer.Option("--normalise", help="Work on crops in which metadata tells no label.")
     ] = False,
     min_review: Annotated[
-        ReviewLevel | None, typer.Option(help="Least review level; default: the recipe's.")
+        ReviewLevel | None,
+        typer.Option(
+            help="Least review level; default: the recipe's, or `draft` where no expert looked."
+        ),
     ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="Ceiling in US dollars for a paid teacher.")
@@ -145,20 +158,21 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
         if normalise:
             source = _normalise(desk, source)
         _fill_demo(desk)
-        is_demo = _chosen_sources(desk, source) == [DEMO]
+        sources = _chosen_sources(desk, source)
     with clock.step("drafts"):
         campaign, drafted = _draft(desk, source, budget)
     with clock.step("chains"):
         chains = chain_drafts(desk.database, desk.recipe)
+        nobody_looked = min_review is None and not _reviewed(desk, sources)
     with clock.step("shards"), counting("building") as report:
         built = build(
             desk.database,
             desk.recipe,
             desk.store,
             out or settings.fakescope_home / "fakeinstruct",
-            min_review=ReviewLevel.DRAFT if is_demo and min_review is None else min_review,
+            min_review=ReviewLevel.DRAFT if nobody_looked else min_review,
             source=source,
-            report=report,
+            making=Making(report=report, workers=usable_cores()),
         )
     with desk.database.read() as session:
         where = status(session, campaign.campaign_id)
@@ -168,6 +182,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
         drafted=drafted,
         chains=chains,
         built=built,
+        nobody_looked=nobody_looked and sources != [DEMO],
         seconds=clock.seconds,
     )
     typer.echo("\n".join(_summary(outcome)))
@@ -255,6 +270,20 @@ def _chosen_sources(desk: Desk, source: str | None) -> list[str]:
     return list(choose_sources(names, source))
 
 
+def _reviewed(desk: Desk, sources: Sequence[str]) -> int:
+    """How many chains experts have reviewed; of the demo none counts unless that is asked for."""
+    if list(sources) == [DEMO]:
+        return 0
+    with desk.database.read() as session:
+        return count_chains(
+            session,
+            campaign_id=campaign_id_of(desk.recipe),
+            arms=desk.recipe.settings.drafting.chain_arms,
+            min_review=ReviewLevel.EXPERT,
+            sources=sources,
+        )
+
+
 def _draft(desk: Desk, source: str | None, budget: float | None) -> tuple[Campaign, Progress]:
     campaign = prepare(desk.database, desk.store, desk.recipe, source=source, budget_usd=budget)
     check_ceiling(campaign, budget)
@@ -275,6 +304,8 @@ def _summary(outcome: Outcome) -> Iterator[str]:
     yield from (f"  {name:<13}{text}" for name, text in _rows(outcome))
     yield ""
     yield f"{outcome.built.manifest.statement}"
+    if outcome.nobody_looked:
+        yield NOBODY_LOOKED
     yield from (f"warning: {warning}" for warning in warnings_of(outcome.built.manifest))
     yield ""
     yield "One instruction of each family, as a person would read it"

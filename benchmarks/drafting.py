@@ -15,15 +15,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import venv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,8 +30,20 @@ import typer
 import yaml
 from PIL import Image
 
+from benchmarks.contest import (
+    CACHE,
+    ROOT,
+    Contender,
+    Standing,
+    chosen,
+    compete,
+    environment,
+    interleaved,
+    make_ready,
+    ratio,
+)
 from benchmarks.local_teacher import MODEL, Asked, asked, local_teacher
-from benchmarks.main_job import DEPLOYMENT, MIB, SAMPLE_SECONDS, resident_bytes
+from benchmarks.main_job import MIB
 from core.command_line import one_line_errors
 from core.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from core.settings import load_settings
@@ -43,34 +52,10 @@ from db.images import labelled_images
 from generation.prompt import render
 from imaging.store import ImageStore
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = Path("data/benchmarks")
 IN_FLIGHT = (32, 64)
 VERDICT = "fake"
 LONGEST_RUN_S = 600.0
-OFFLINE = {
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TELEMETRY_ENABLED": "false",
-    "CURATOR_VIEWER": "0",
-    "CURATOR_DISABLE_CACHE": "1",
-    "OPENAI_API_KEY": "none",
-}
-SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-"""ends of names of variables that no contender gets"""
-
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """One way to draft, and what it needs."""
-
-    name: str
-    script: str
-    packages: tuple[str, ...] = ()
-    """pinned; none: the environment of the project itself"""
 
 
 OURS = Contender(name="FakeScope, all stored", script="with_fakescope.py")
@@ -125,17 +110,6 @@ class Run:
         return 1000 * self.cpu_seconds / self.drafts
 
 
-@dataclass
-class Standing:
-    """The runs of a contender in one setting, or why there are none."""
-
-    contender: Contender
-    python: Path | None = None
-    """its interpreter; None once it has failed"""
-    runs: list[Run] = field(default_factory=list)
-    failure: str | None = None
-
-
 @app.command()
 @one_line_errors()
 def main(
@@ -151,7 +125,6 @@ def main(
     cache: Annotated[Path, typer.Option(help="Folder of the environments.")] = CACHE,
 ) -> None:
     """Run all contenders and print medians."""
-    chosen = [c for c in CONTENDERS if only is None or c.name in only]
     with tempfile.TemporaryDirectory() as folder:
         track = lay_track(Path(folder), images)
         print(
@@ -159,10 +132,9 @@ def main(
             f"{repeats} interleaved runs; {len(os.sched_getaffinity(0))} cores"
         )
         for number in in_flight or IN_FLIGHT:
-            standings = [make_ready(contender, cache.resolve()) for contender in chosen]
-            for repeat in range(repeats):
-                for place in range(len(standings)):
-                    run(standings[(place + repeat) % len(standings)], track, number, latency)
+            standings = [make_ready(contender, cache) for contender in chosen(CONTENDERS, only)]
+            for standing in interleaved(standings, repeats):
+                run(standing, track, number, latency)
             print("\n".join(table(standings, number, latency)), flush=True)
 
 
@@ -233,32 +205,8 @@ def draft_of(recipe: Recipe) -> str:
     )
 
 
-def make_ready(contender: Contender, cache: Path) -> Standing:
-    """Make the contender's environment where it is missing; what fails is its standing."""
-    if not contender.packages:
-        return Standing(contender, python=Path(sys.executable))
-    folder = cache / contender.script.removesuffix(".py")
-    python, stamp = folder / "bin" / "python", folder / "installed.json"
-    wanted = json.dumps(contender.packages)
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return Standing(contender, python=python)
-    venv.create(folder, clear=True, with_pip=True)
-    installed = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", *contender.packages],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if installed.returncode:
-        return Standing(contender, failure=f"not installed: {last_line(installed.stderr)}")
-    stamp.write_text(wanted)
-    return Standing(contender, python=python)
-
-
-def run(standing: Standing, track: Track, in_flight: int, latency_s: float) -> None:
+def run(standing: Standing[Run], track: Track, in_flight: int, latency_s: float) -> None:
     """One more run of a contender, in a fresh copy of the home folder, with a fresh teacher."""
-    if standing.python is None:
-        return
     with (
         local_teacher(track.reply, latency_s=latency_s) as base_url,
         tempfile.TemporaryDirectory(dir=track.folder) as name,
@@ -274,13 +222,9 @@ def run(standing: Standing, track: Track, in_flight: int, latency_s: float) -> N
         }
         (folder / "job.json").write_text(json.dumps(job))
         environ = {**environment(home), "OPENAI_BASE_URL": base_url, "OPENAI_MODEL": MODEL}
-        script = ROOT / "benchmarks" / "contenders" / standing.contender.script
-        said, peak = watch([str(standing.python), str(script), str(folder / "job.json")], environ)
-        sent = asked(base_url)
-    try:
-        standing.runs.append(Run(**json.loads(said), peak_bytes=peak, asked=sent))
-    except (ValueError, TypeError):
-        standing.python, standing.failure = None, f"did not run: {said}"
+        figures = compete(standing, folder / "job.json", environ, longest_s=LONGEST_RUN_S)
+        if figures:
+            standing.runs.append(Run(**figures, asked=asked(base_url)))
 
 
 def recipe_with(in_flight: int, folder: Path) -> Path:
@@ -293,48 +237,7 @@ def recipe_with(in_flight: int, folder: Path) -> Path:
     return recipe
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Ours without settings and secrets of this machine, telemetry off."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in DEPLOYMENT and not name.endswith(SECRETS)
-    }
-    return {**kept, **OFFLINE, "FAKESCOPE_HOME": str(home), "HOME": str(home)}
-
-
-def watch(command: list[str], environ: Mapping[str, str]) -> tuple[str, int]:
-    """What a command printed last, or else its last complaint; and its peak memory in bytes."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as complaints:
-        running = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=complaints,
-            start_new_session=True,
-        )
-        peak, deadline = 0, time.monotonic() + LONGEST_RUN_S
-        while running.poll() is None and time.monotonic() < deadline:
-            peak = max(peak, resident_bytes(running.pid))
-            time.sleep(SAMPLE_SECONDS)
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
-            return f"no end within {LONGEST_RUN_S:g} s", peak
-        told = complaints if running.returncode else out
-        told.seek(0)
-        return last_line(told.read()), peak
-
-
-def last_line(text: str) -> str:
-    """What a command said last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no word"
-
-
-def table(standings: Sequence[Standing], in_flight: int, latency_s: float) -> Iterator[str]:
+def table(standings: Sequence[Standing[Run]], in_flight: int, latency_s: float) -> Iterator[str]:
     """One line per contender; ratios are medians over the rounds."""
     bound = f"{in_flight / latency_s:.0f}" if latency_s else "no"
     yield f"\n{in_flight} in flight (the latency allows {bound} drafts/s)"
@@ -356,12 +259,6 @@ def table(standings: Sequence[Standing], in_flight: int, latency_s: float) -> It
             f"{statistics.median(run.peak_bytes for run in standing.runs) / MIB:7.0f}"
             f"{last.drafts:8}{last.asked.requests:7}{last.asked.body_bytes / 1e6:7.1f}"
         )
-
-
-def ratio(these: Sequence[float], those: Sequence[float]) -> str:
-    """The median of the ratios round by round."""
-    pairs = list(zip(these, those, strict=False))
-    return f"{statistics.median(a / b for a, b in pairs):.2f}" if pairs else "-"
 
 
 if __name__ == "__main__":

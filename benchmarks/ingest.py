@@ -1,4 +1,4 @@
-"""python -m benchmarks.ingest [--files 1000 --files 10000] [--repeats 3]
+"""python -m benchmarks.ingest [--files 1000 --files 10000] [--repeats 3] [--scale 1]
 
 Images per second, processor time and peak memory of taking images in, beside decoding the same
 files with Pillow alone, beside the pHash of ImageHash on full images, and beside imagededup's.
@@ -6,23 +6,21 @@ Ours decodes every file whole, cuts the metadata, keeps a copy, hashes, searches
 commits rows to SQLite, on all cores. Images per second of processor time are what one core does.
 
 The files are drawn: 65 % JPEG, 25 % PNG, 10 % WebP of 128 to 1024 pixels a side, each another
-picture. imagededup runs in an environment of its own below `--cache`, made on the first call; what
-cannot be installed or does not start is listed with the reason. The repeats are interleaved, and no
-seconds count that a program needs to start.
+picture. With `--scale` their sides are so many times as long: a hundred thousand small ones show
+whether memory stays flat, where as many large ones would fill the disk.
+
+imagededup runs in an environment of its own below `--cache`, made on the first call; what cannot be
+installed or does not start is listed with the reason. The repeats are interleaved, and no seconds
+count that a program needs to start.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import venv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -33,12 +31,20 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.main_job import DEPLOYMENT, MIB, SAMPLE_SECONDS, resident_bytes
+from benchmarks.contest import (
+    CACHE,
+    Contender,
+    Standing,
+    chosen,
+    compete,
+    environment,
+    interleaved,
+    make_ready,
+    ratio,
+)
+from benchmarks.main_job import MIB
 from core.command_line import one_line_errors
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = Path("data/benchmarks")
-LONGEST_INSTALL_S = 900.0
 KINDS: tuple[tuple[str, dict[str, Any], tuple[tuple[int, int], ...]], ...] = (
     ("JPEG", {"quality": 92}, ((128, 128), (500, 375), (512, 512), (640, 480), (800, 600))),
     ("JPEG", {"quality": 80}, ((500, 333), (512, 512), (640, 427), (640, 480), (1024, 768))),
@@ -47,19 +53,10 @@ KINDS: tuple[tuple[str, dict[str, Any], tuple[tuple[int, int], ...]], ...] = (
     ("WEBP", {"quality": 85}, ((512, 512), (640, 480))),
 )
 GRAIN_SIDE = 2048
+LONGEST_RUN_S = 4 * 3600.0
 SHARES = (0.30, 0.25, 0.10, 0.25, 0.10)
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """One way to go through a folder of images, and what it needs."""
-
-    name: str
-    script: str
-    packages: tuple[str, ...] = ()
-    """pinned; none: the environment of the project itself"""
 
 
 OURS = Contender(name="ingest, all stored", script="with_ingest.py")
@@ -70,7 +67,7 @@ CONTENDERS = (
     Contender(
         name="imagededup PHash",
         script="with_imagededup.py",
-        packages=("imagededup==0.3.3.post2", "torch==2.13.0"),
+        packages=("imagededup==0.3.3.post2", "torch==2.9.1", "torchvision==0.24.1"),
     ),
 )
 
@@ -86,17 +83,6 @@ class Run:
     peak_bytes: int
 
 
-@dataclass
-class Standing:
-    """The runs of a contender, or why there are none."""
-
-    contender: Contender
-    python: Path | None = None
-    """its interpreter; None once it has failed"""
-    runs: list[Run] = field(default_factory=list)
-    failure: str | None = None
-
-
 @app.command()
 @one_line_errors()
 def main(
@@ -107,36 +93,39 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(c.name for c in CONTENDERS)}.")
     ] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.1, max=1, help="Sides of the pictures, in those of photographs.")
+    ] = 1.0,
     cache: Annotated[Path, typer.Option(help="Folder of the environments.")] = CACHE,
 ) -> None:
     """Run all contenders on each number of files and print medians."""
-    chosen = [c for c in CONTENDERS if only is None or c.name in only]
-    print(f"medians of {repeats} interleaved runs; {len(os.sched_getaffinity(0))} cores")
+    cores = len(os.sched_getaffinity(0))
+    print(f"medians of {repeats} interleaved runs; pictures at scale {scale:g}; {cores} cores")
     for number in files or (1000, 10_000):
-        standings = [make_ready(contender, cache.resolve()) for contender in chosen]
+        standings = [make_ready(contender, cache) for contender in chosen(CONTENDERS, only)]
         with tempfile.TemporaryDirectory() as name:
-            folder = draw_files(Path(name) / "files", number)
-            for repeat in range(repeats):
-                for place in range(len(standings)):
-                    run(standings[(place + repeat) % len(standings)], folder)
+            folder = draw_files(Path(name) / "files", number, scale=scale)
+            for standing in interleaved(standings, repeats):
+                run(standing, folder)
         print("\n".join(table(standings, number)), flush=True)
 
 
-def draw_files(folder: Path, number: int) -> Path:
+def draw_files(folder: Path, number: int, *, scale: float) -> Path:
     """So many different pictures, half of them under `real/` and half under `fake/drawn/`."""
     for name in ("real", "fake/drawn"):
         (folder / name).mkdir(parents=True)
     with Pool(len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.imap_unordered(partial(draw_file, folder), range(number), chunksize=50):
+        draw = partial(draw_file, folder, scale)
+        for _ in pool.imap_unordered(draw, range(number), chunksize=50):
             pass
     return folder
 
 
-def draw_file(folder: Path, number: int) -> None:
+def draw_file(folder: Path, scale: float, number: int) -> None:
     """One picture: soft colours and grain, which compress about as well as a photograph."""
     rng = np.random.default_rng(number)
     kind, options, sizes = KINDS[rng.choice(len(KINDS), p=SHARES)]
-    width, height = sizes[rng.integers(len(sizes))]
+    width, height = (round(scale * side) for side in sizes[rng.integers(len(sizes))])
     coarse = Image.fromarray(rng.integers(0, 224, (17, 17, 3), dtype=np.uint8))
     colours = np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
     left, top = rng.integers(0, GRAIN_SIDE - 1024, 2)
@@ -152,84 +141,34 @@ def grain() -> NDArray[np.uint8]:
     return (16 + 3 * noise).clip(0, 31).astype(np.uint8)
 
 
-def make_ready(contender: Contender, cache: Path) -> Standing:
-    """Make the contender's environment where it is missing; what fails is its standing."""
-    if not contender.packages:
-        return Standing(contender, python=Path(sys.executable))
-    folder = cache / contender.script.removesuffix(".py")
-    python, stamp = folder / "bin" / "python", folder / "installed.json"
-    wanted = json.dumps(contender.packages)
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return Standing(contender, python=python)
-    venv.create(folder, clear=True, with_pip=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", *contender.packages]
-    try:
-        subprocess.run(command, capture_output=True, check=True, timeout=LONGEST_INSTALL_S)
-    except subprocess.TimeoutExpired:
-        return Standing(contender, failure=f"not installed within {LONGEST_INSTALL_S:g} s")
-    except subprocess.CalledProcessError as error:
-        return Standing(contender, failure=f"not installed: {last_line(error.stderr.decode())}")
-    stamp.write_text(wanted)
-    return Standing(contender, python=python)
-
-
-def run(standing: Standing, folder: Path) -> None:
+def run(standing: Standing[Run], folder: Path) -> None:
     """One more run of a contender, with a home folder of its own."""
-    if standing.python is None:
-        return
-    script = ROOT / "benchmarks" / "contenders" / standing.contender.script
-    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile("w+") as said:
-        kept = {name: value for name, value in os.environ.items() if name not in DEPLOYMENT}
-        running = subprocess.Popen(
-            [str(standing.python), str(script), str(folder)],
-            env={**kept, "FAKESCOPE_HOME": home, "PYTHONPATH": str(ROOT)},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-        peak = 0
-        while running.poll() is None:
-            peak = max(peak, resident_bytes(running.pid))
-            time.sleep(SAMPLE_SECONDS)
-        said.seek(0)
-        line = last_line(said.read())
-    if running.returncode:
-        standing.python, standing.failure = None, f"did not run: {line}"
-    else:
-        standing.runs.append(Run(**json.loads(line), peak_bytes=peak))
+    with tempfile.TemporaryDirectory(dir=folder.parent) as home:
+        figures = compete(standing, folder, environment(Path(home)), longest_s=LONGEST_RUN_S)
+    if figures:
+        standing.runs.append(Run(**figures))
 
 
-def last_line(text: str) -> str:
-    """What a command said last."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no word"
-
-
-def table(standings: Sequence[Standing], number: int) -> Iterator[str]:
+def table(standings: Sequence[Standing[Run]], number: int) -> Iterator[str]:
     """One line per contender; ratios are medians over the rounds."""
     yield f"\n{number:,} files"
     yield f"{'':22}{'images/s':>10}{'images/CPU s':>14}{'ours is':>9}{'MiB':>7}{'images':>9}"
-    ours = next((s.runs for s in standings if s.contender is OURS), [])
+    per_core = {
+        s.contender.name: [run.images / run.cpu_seconds for run in s.runs] for s in standings
+    }
+    ours = per_core.get(OURS.name, [])
     for standing in standings:
         runs = standing.runs
         if not runs:
             yield f"{standing.contender.name:22}  {standing.failure}"
             continue
         speed = statistics.median(run.images / run.seconds for run in runs)
-        per_core = statistics.median(run.images / run.cpu_seconds for run in runs)
+        own = per_core[standing.contender.name]
         peak = statistics.median(run.peak_bytes for run in runs) / MIB
         yield (
-            f"{standing.contender.name:22}{speed:10.0f}{per_core:14.0f}{ratio(ours, runs):>9}"
-            f"{peak:7.0f}{runs[-1].images:9}"
+            f"{standing.contender.name:22}{speed:10.0f}{statistics.median(own):14.0f}"
+            f"{ratio(ours, own):>9}{peak:7.0f}{runs[-1].images:9}"
         )
-
-
-def ratio(ours: Sequence[Run], runs: Sequence[Run]) -> str:
-    """How many times the images per second of processor time of another one we take in."""
-    pairs = list(zip(ours, runs, strict=False))
-    if not pairs:
-        return ""
-    times = [(a.images / a.cpu_seconds) / (b.images / b.cpu_seconds) for a, b in pairs]
-    return f"{statistics.median(times):.2f}x"
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from core.ids import content_id, sha256_text
 from core.recipe import Recipe, RecipeFile
 from core.records import (
     Authenticity,
+    Claim,
     Draft,
     ImageRecord,
     Reasoning,
@@ -22,8 +25,8 @@ from core.records import (
 )
 from db.engine import Database
 from db.images import save_images, save_source
-from db.ledger import DatabaseLedger, save_draft
-from db.work import add_work, open_campaign
+from db.ledger import DatabaseLedger, save_drafts
+from db.work import add_work, drafted_or_lost, open_campaign
 from tests.unit.records import make_draft, make_image
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -101,7 +104,7 @@ def store_draft(
     **changes: Any,
 ) -> Draft:
     """A draft with the call that it came from."""
-    reply = ask(DatabaseLedger(database, campaign_id), image, question)
+    reply = ask(DatabaseLedger(database, campaign_id, teacher="rehearsal"), image, question)
     draft = make_draft(
         image,
         *findings,
@@ -111,8 +114,15 @@ def store_draft(
         **changes,
     )
     with database.write() as session:
-        save_draft(session, draft)
+        save_drafts(session, [draft])
     return draft
+
+
+def mark_drafted(session: Session, claim: Claim) -> None:
+    """End a claim as if its draft were stored; StateError where it was taken away in between."""
+    (lost,) = drafted_or_lost(session, [claim])
+    if lost is not None:
+        raise lost
 
 
 def make_chain(

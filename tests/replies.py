@@ -10,7 +10,7 @@ from typing import Any
 from core.recipe import load_recipe
 from core.records import Draft, ImageRecord, TeacherReply
 from db.engine import Database
-from db.ledger import DatabaseLedger, drafts, keep_drafts, save_draft
+from db.ledger import DatabaseLedger, drafts, keep_drafts, save_drafts
 from db.work import add_work, claim, open_campaign, quarantine
 from generation.parse import draft_of, parse_draft
 from generation.prompt import render
@@ -50,7 +50,7 @@ class Drafting:
         """A stored reply about an image; by default one that can be used, in this campaign."""
         good = {"findings": [], "conclusion": "Nothing shows it.", "confidence": "low"}
         content = json.dumps({**good, "verdict": image.label})
-        ledger = DatabaseLedger(self.database, campaign_id or self.campaign_id)
+        ledger = DatabaseLedger(self.database, campaign_id or self.campaign_id, teacher="rehearsal")
         name = changes.pop("request_hash", f"request {image.image_id} {changes}")
         attempt_id = ledger.open_attempt(
             request_hash=name,
@@ -77,7 +77,7 @@ class Drafting:
         older = replace(draft.reasoning, conclusion="An older reading.")
         other = replace(draft, draft_id=f"{draft.draft_id}-older", reasoning=older)
         with self.database.write() as session:
-            save_draft(session, other)
+            save_drafts(session, [other])
         return other
 
     def set_aside(self, image: ImageRecord) -> None:

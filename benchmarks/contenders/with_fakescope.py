@@ -10,6 +10,7 @@ from typing import Any
 import celery.contrib.testing.worker  # noqa: F401 - for the clock not to see imports
 import openai  # noqa: F401
 
+import instruct_builder.tasks  # noqa: F401 - a worker knows it too
 from core.recipe import configured_recipe
 from core.settings import load_settings
 from db.engine import open_database

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from core.errors import PermanentError, StateError
 from core.records import AttemptOutcome, TeacherReply, Usage
 from db.engine import Database
 from db.ledger import DatabaseLedger
+from teacher.file_ledger import FileLedger
 from teacher.ledger import Ledger, MemoryLedger
 from tests.campaigns import start_campaign, store_images
 from tests.databases import (  # noqa: F401
@@ -181,6 +183,24 @@ class TestMemoryLedger(LedgerContract):
         return Book(open_ledger, "img-0")
 
 
+class TestFileLedger(LedgerContract):
+    """The one in a folder, opened anew each time."""
+
+    @pytest.fixture
+    def book(self, tmp_path: Path) -> Book:
+        path = tmp_path / "ledger.jsonl"
+        return Book(lambda ceiling_usd: FileLedger(path, ceiling_usd=ceiling_usd), "img-0")
+
+    def test_half_a_line_of_a_killed_process_is_cut_off(self, tmp_path: Path) -> None:
+        path = tmp_path / "ledger.jsonl"
+        book = Book(lambda ceiling_usd: FileLedger(path, ceiling_usd=ceiling_usd), "img-0")
+        book.attempt(book.open(None))
+        whole = path.read_bytes()
+        path.write_bytes(whole + whole[:20])
+        assert book.attempt(book.open(None), "b" * 64)
+        assert FileLedger(path).committed_usd == 2.0
+
+
 class TestDatabaseLedger(LedgerContract):
     """The real one, on each kind of database."""
 
@@ -190,6 +210,8 @@ class TestDatabaseLedger(LedgerContract):
         campaign_id = start_campaign(database, [image])
 
         def open_ledger(ceiling_usd: float | None) -> Ledger:
-            return DatabaseLedger(database, campaign_id, ceiling_usd=ceiling_usd)
+            return DatabaseLedger(
+                database, campaign_id, teacher="rehearsal", ceiling_usd=ceiling_usd
+            )
 
         return Book(open_ledger, image.image_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,11 +17,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from core.errors import PermanentError
-from core.limits import BURST, HEADROOM_S, HELD_S, Limits
+from core.limits import BURST, HEADROOM_S, HELD_S, Limits, forgetful, refund, reserve
 from core.settings import Settings
 from db.engine import open_database
 from db.limits import DatabaseLimiter, database_clock
-from teacher.limits import Limiter, MemoryLimiter
+from teacher.limits import Limiter
 from teacher.redis_limits import RedisLimiter
 from tests.databases import (  # noqa: F401
     postgresql_tables,
@@ -44,6 +45,27 @@ class HandClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class MemoryLimiter:
+    """The rule by itself, in the memory of one process."""
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._window = forgetful(clock())
+
+    def reserve(self, *, requests: int, tokens: int) -> float:
+        with self._lock:
+            self._window, wait = reserve(
+                self._window, self._limits, self._clock(), requests=requests, tokens=tokens
+            )
+        return wait
+
+    def refund(self, *, tokens: int) -> None:
+        with self._lock:
+            self._window = refund(self._window, self._limits, self._clock(), tokens=tokens)
 
 
 Open = Callable[[Limits, HandClock | None, str], Limiter]

@@ -9,7 +9,7 @@ import pytest
 
 from core.records import WorkState
 from db.engine import Database
-from db.ledger import DatabaseLedger, save_draft, spent
+from db.ledger import DatabaseLedger, save_drafts, spent
 from db.reviews import save_correction
 from db.work import open_campaign, set_aside, work_counts
 from generation.prompt import render
@@ -72,7 +72,7 @@ def test_a_draft_whose_reply_cannot_be_used_any_more_stays(drafting: Drafting) -
     broken = drafting.answer(image, content="{")
     other = replace(draft, draft_id="other", attempt_id=broken.attempt_id)
     with drafting.database.write() as session:
-        save_draft(session, other)
+        save_drafts(session, [other])
     assert read_again(drafting) == {"unreadable": 1}
     assert drafting.newest() == [other]
 
@@ -114,7 +114,7 @@ def test_replies_of_other_images_arms_and_campaigns_rescue_nothing(drafting: Dra
     drafting.answer(second)
     with drafting.database.write() as session:
         elsewhere = open_campaign(session, ANOTHER, ceiling_usd=None)
-    ask(DatabaseLedger(drafting.database, elsewhere), first)
+    ask(DatabaseLedger(drafting.database, elsewhere, teacher="rehearsal"), first)
     drafting.set_aside(first)
     assert read_again(drafting) == {"still_aside": 1}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +15,10 @@ import pytest
 from pydantic import SecretStr
 
 from annotation.chains import chain_drafts
+from annotation.desk import Desk
 from annotation.interface import Form
-from annotation.mapping import Result
+from annotation.projects import opened_projects
 from annotation.pull import pull
-from annotation.push import Desk
 from annotation.server import INSTALL, is_installed, own_server
 from annotation.standing import standing
 from annotation.studio import Studio
@@ -27,17 +29,22 @@ from core.records import (
     Confidence,
     Correction,
     ReviewLevel,
+    TaskKind,
     TraceOutcome,
 )
 from db.images import images_by_id
 from db.reviews import corrections
 from db.studio import projects
 from tests.brokers import free_port, skip_or_fail
+from tests.e2e.commands import running
+from tests.e2e.project import make_project
 from tests.label_studio import (
     Account,
     Server,
     Workplace,
+    answer,
     api,
+    changed,
     make_workplace,
     push,
     sign_up,
@@ -64,32 +71,6 @@ def workplace(studio_server: Server, tmp_path: Path) -> Iterator[Workplace]:
     yield made
     made.desk.studio.close()
     made.desk.database.dispose()
-
-
-def answer(
-    workplace: Workplace, account: Account, task: Mapping[str, Any], **changes: Sequence[str]
-) -> int:
-    """An expert's annotation: the prediction, with the values of some controls changed."""
-    results = changed(task["predictions"][0]["result"], changes)
-    body = {"result": results, "lead_time": 7.5}
-    with api(workplace.server, account) as client:
-        made = client.post(f"/api/tasks/{task['id']}/annotations/", json=body)
-    assert made.status_code == 201, made.text
-    return int(made.json()["id"])
-
-
-def changed(results: Sequence[Result], changes: Mapping[str, Sequence[str]]) -> list[Result]:
-    kinds = {"text": "textarea", "conclusion": "textarea", "comment": "textarea"}
-    kept = [result for result in results if result["from_name"] not in changes]
-    for name, values in changes.items():
-        is_text = "text" in name or name in kinds
-        kind, key = ("textarea", "text") if is_text else ("choices", "choices")
-        if values:
-            kept.append(
-                {"id": f"new-{name}", "from_name": name, "to_name": "image", "type": kind,
-                 "value": {key: list(values)}}
-            )  # fmt: skip
-    return kept
 
 
 def counting(workplace: Workplace, number: int = 0) -> list[Correction]:
@@ -197,14 +178,33 @@ def test_a_draft_whose_picture_is_missing_is_set_aside(
 def test_a_full_project_is_followed_by_another(
     studio_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotation.push.TASKS_PER_PROJECT", 2)
+    monkeypatch.setattr("annotation.projects.TASKS_PER_PROJECT", 2)
     made = make_workplace(tmp_path, studio_server, [], [make_finding()], [])
     assert push(made.desk).made == 3
     assert push(made.desk).made == 0
     with made.desk.database.read() as session:
-        opened = projects(session, made.desk.campaign_id, form_id=made.desk.form.form_id)
+        opened = projects(session, made.desk.campaign_id, kind=TaskKind.REVIEW)
     counts = [len(made.desk.studio.task_ids(project.project_id or 0)) for project in opened]
     assert counts == [2, 1]
+
+
+def test_another_form_gets_a_project_of_its_own_and_the_old_one_is_worked_on(
+    workplace: Workplace, experts: tuple[Account, Account]
+) -> None:
+    old, taxonomy = workplace.project_id, workplace.desk.recipe.taxonomy
+    fewer = taxonomy.model_copy(update={"categories": taxonomy.categories[:-1]})
+    recipe = workplace.desk.recipe.model_copy(update={"taxonomy": fewer})
+    first = task_of_draft(workplace)
+    workplace.add_drafts([make_finding()])
+    workplace.desk = replace(workplace.desk, recipe=recipe)
+    assert push(workplace.desk).made == 1
+    assert workplace.project_id != old
+    assert len(workplace.desk.studio.task_ids(old)) == 3
+    assert len(workplace.desk.studio.task_ids(workplace.project_id)) == 1
+    opened = [project.project_id for project in opened_projects(workplace.desk)]
+    assert opened == [workplace.project_id, old]
+    answer(workplace, experts[0], first)
+    assert pull(workplace.desk).new == {COUNTED: 1}
 
 
 def test_hostile_text_of_a_draft_is_kept_exactly(studio_server: Server, tmp_path: Path) -> None:
@@ -429,3 +429,19 @@ def test_a_taken_port_is_refused(tmp_path: Path) -> None:
             own_server(tmp_path, port=port),
         ):
             pass
+
+
+def test_annotate_ends_with_an_error_when_its_server_dies(tmp_path: Path) -> None:
+    if not is_installed():
+        skip_or_fail("Label Studio", f".venv/bin/{INSTALL}")
+    project = make_project(tmp_path)
+    with running(project, "annotation", "serve", "--recipe", project.recipe) as serve:
+        serve.wait_for("Ctrl-C stops it")
+        pid = serve.process.pid
+        (server,) = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        os.kill(int(server), signal.SIGKILL)
+        assert serve.process.wait(30) == 1
+    said = serve.lines[-1]
+    assert said.startswith("error: Label Studio at http://127.0.0.1:"), serve.said
+    assert "has ended (signal 9): see" in said
+    assert "Traceback" not in serve.said

@@ -20,9 +20,9 @@ from core.settings import Settings, load_settings
 from db.batches import all_batches
 from db.engine import Database, open_database
 from db.ledger import drafts
-from db.work import quarantined
+from db.work import count_quarantined
 from generation import batch_results
-from generation.batch import BatchRun, run_batches
+from generation.batch import BatchRun, give_up_lost, run_batches
 from generation.batch_desk import open_batch_desk
 from generation.campaign import Campaign, prepare
 from generation.ingest import ingest
@@ -58,6 +58,13 @@ class Bench:
         ) as desk:
             return run_batches(desk, wait=wait)
 
+    def give_up(self, batch_id: str) -> Batch:
+        campaign_id = self.prepare().campaign_id
+        with open_batch_desk(
+            self.settings, self.database, self.recipe, campaign_id, tell=self.told.append
+        ) as desk:
+            return give_up_lost(desk, batch_id)
+
     def with_drafting(self, **changes: Any) -> Bench:
         """The same with other settings of drafting, which decide no draft."""
         drafting = self.recipe.settings.drafting.model_copy(update=changes)
@@ -84,7 +91,7 @@ class Bench:
     def quarantined(self) -> list[str]:
         campaign_id = self.prepare().campaign_id
         with self.database.read() as session:
-            return [reason for _, reason in quarantined(session, campaign_id)]
+            return [*Counter(count_quarantined(session, campaign_id)).elements()]
 
     def asked(self) -> Counter[str]:
         """How often the teacher was asked each request, by its own log."""

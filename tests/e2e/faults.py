@@ -30,7 +30,7 @@ from core.settings import Settings, load_settings
 from db.engine import Database, open_database
 from db.ledger import drafts, spent
 from db.tables import AttemptRow
-from db.work import campaign_id_of, quarantined, work_counts
+from db.work import campaign_id_of, count_quarantined, work_counts
 from teacher.faults import Faults
 from teacher.rehearsal import start_rehearsal
 from tests.e2e.project import ROOT, Project
@@ -233,7 +233,7 @@ def assert_all_settled(campaign: Campaign, images: int) -> None:
     """Every image is drafted, or set aside with its reason, and few are set aside."""
     with campaign.database() as (database, campaign_id), database.read() as session:
         counts = work_counts(session, campaign_id)
-        reasons = [reason for _, reason in quarantined(session, campaign_id)]
+        reasons = count_quarantined(session, campaign_id)
         num_drafts = sum(1 for _ in drafts(session, campaign_id, "main"))
     assert set(counts) <= {WorkState.DRAFTED, WorkState.QUARANTINED}, counts
     assert sum(counts.values()) == images

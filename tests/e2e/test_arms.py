@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -11,7 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.project import Project, make_project
+from core.recipe import DEFAULT_RECIPE, Recipe, load_recipe
+from core.settings import load_settings
+from db.engine import open_database
+from db.ledger import drafts
+from db.work import campaign_id_of
+from generation.campaign import prepare
+from imaging.store import ImageStore
+from teacher.faults import Faults
+from teacher.loopback import serve
+from teacher.rehearsal import load_rehearsal
+from tests.e2e.batches import fill
+from tests.e2e.project import Project, clean_environment, make_project
+from workers.drafting import run_campaign
 
 VIEWS = {"thumbnail": 96, "crops": 2, "crop_size": 64}
 
@@ -121,3 +135,46 @@ def test_a_recipe_without_a_control_says_how_to_add_one(project: Project, tmp_pa
     done = make_project(tmp_path, crops=64).run("generation", "control")
     assert done.code == 2, done
     assert "control: true" in done.err
+
+
+def test_two_servers_that_know_a_model_of_one_name_share_no_replies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FAKESCOPE_HOME", str(tmp_path / "home"))
+    rehearsal = load_rehearsal(DEFAULT_RECIPE)
+    logs = {name: tmp_path / f"{name}.jsonl" for name in ("right", "wrong")}
+    with (
+        serve(rehearsal, log=logs["right"]) as right,
+        serve(rehearsal, log=logs["wrong"], faults=Faults(rate_wrong_verdict=1)) as wrong,
+    ):
+        settings = load_settings()
+        database, store = open_database(settings), ImageStore(settings.image_store)
+        fill(database, store, tmp_path / "pictures", 4)
+        recipe = with_servers(tmp_path / "recipe", {"right": right, "wrong": wrong})
+        end = run_campaign(settings, database, recipe, prepare(database, store, recipe))
+        with database.read() as session:
+            drafted = {arm: len(list(drafts(session, campaign_id_of(recipe), arm))) for arm in logs}
+        database.dispose()
+    assert drafted == {"right": 4, "wrong": 0}
+    assert end.quarantined == 4
+    asked = {
+        name: {json.loads(line)["request_hash"] for line in log.read_text().splitlines()}
+        for name, log in logs.items()
+    }
+    assert len(asked["right"]) == 4
+    assert asked["right"] < asked["wrong"], "the same requests, and those that ask again"
+
+
+def with_servers(folder: Path, servers: dict[str, str]) -> Recipe:
+    """The default recipe with an arm for each server; all ask for the same."""
+    shutil.copytree(DEFAULT_RECIPE, folder)
+    values = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    arm = values["drafting"]["arms"][0]
+    values["drafting"]["arms"] = [
+        {**arm, "name": name, "teacher": url} for name, url in servers.items()
+    ]
+    values["drafting"]["chain_arms"] = [next(iter(servers))]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return load_recipe(folder)

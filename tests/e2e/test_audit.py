@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def first_build(project: Project) -> Finished:
     folder = draw_with_shortcut(project.home.parent / "images")
-    return project.build_instruct("--images", folder, "--source", "own", "--min-review", "draft")
+    return project.build_instruct("--images", folder, "--source", "own")
 
 
 def draw_with_shortcut(folder: Path) -> Path:
@@ -56,6 +56,7 @@ def audit(project: Project, source: str) -> Any:
 
 def test_the_main_job_warns_and_goes_on(project: Project, first_build: Finished) -> None:
     assert first_build.code == 0, first_build
+    assert "simulated teacher, no expert\nwarning: no expert has looked" in first_build.out
     assert "warning: metadata alone tells photographs from fakes" in first_build.out
     figures = json.loads((project.shards / "manifest.json").read_text())["checks"]["shortcuts"]
     assert figures["figures"]["low"] > 0.6

@@ -233,6 +233,53 @@ def test_a_key_that_is_refused_changes_nothing(rehearsal: Rehearsal, tmp_path: P
         assert bench.prepare().due == 0
 
 
+def test_a_batch_that_its_teacher_forgot_is_given_up_and_its_money_stays_set_aside(
+    rehearsal: Rehearsal, tmp_path: Path
+) -> None:
+    with open_bench(tmp_path, rehearsal, faults=Faults(batch_seconds=3600)) as bench:
+        bench.give_price(tmp_path, {"input": 100, "cached_input": 100, "output": 100})
+        bench.run(wait=False)
+        (lost,) = bench.batches()
+        with pytest.raises(ConfigError, match=f"the teacher knows it as {lost.remote_id}"):
+            bench.give_up(lost.batch_id)
+        with pytest.raises(ConfigError, match="waits for no batch 'batch-none'"):
+            bench.give_up("batch-none")
+        campaign_id = bench.prepare().campaign_id
+        with bench.database.read() as session:
+            reserved_usd = spent(session, campaign_id).reserved_usd
+        shutil.rmtree(tmp_path / "batches")
+    with serve_again(tmp_path, rehearsal, bench) as bench:
+        with pytest.raises(PermanentError, match=f"generation give-up {lost.batch_id}"):
+            bench.run()
+        bench.give_up(lost.batch_id)
+        assert bench.prepare().due == IMAGES
+        bench.run()
+        assert len(bench.drafts()) == IMAGES
+        assert outcomes(bench) == {
+            AttemptOutcome.REPLIED: IMAGES,
+            AttemptOutcome.UNKNOWN: IMAGES,
+        }
+        with bench.database.read() as session:
+            money = spent(session, campaign_id)
+            assert claiming_workers(session, campaign_id) == []
+        assert money.reserved_usd == pytest.approx(reserved_usd)
+        assert money.spent_usd > 0
+
+
+def test_a_lost_batch_does_not_hold_up_the_others(rehearsal: Rehearsal, tmp_path: Path) -> None:
+    with open_bench(tmp_path, rehearsal) as bench:
+        in_three = bench.with_drafting(batch=BatchSettings(lines=4))
+        in_three.run(wait=False)
+        lost, *others = bench.batches()
+    (forgotten,) = (tmp_path / "batches").rglob(f"{lost.remote_id}.json")
+    forgotten.unlink()
+    with serve_again(tmp_path, rehearsal, bench):
+        with pytest.raises(PermanentError, match=f"does not know {lost.remote_id}"):
+            in_three.run()
+        waiting = [batch.batch_id for batch in bench.batches() if batch.ingested_at is None]
+    assert (waiting, len(others)) == ([lost.batch_id], 2)
+
+
 def test_a_teacher_that_cannot_be_reached_stops_the_command(
     rehearsal: Rehearsal, tmp_path: Path
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from core.records import Authenticity
 from tests.e2e.project import Project, make_project, shard_bytes
 from tests.unit.teacher.scripted import draw_jpeg
 
 
+@pytest.mark.full
 def test_batches_and_single_calls_lead_to_the_same_bytes(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     for number in range(16):

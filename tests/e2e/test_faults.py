@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.databases import new_database, postgresql_server
 from tests.e2e.faults import (
     Crew,
@@ -50,6 +52,7 @@ def test_workers_killed_and_redis_started_again(tmp_path: Path) -> None:
         assert_unknown_calls_are_few_and_reserved(campaign, crew.kills)
 
 
+@pytest.mark.full
 def test_in_process_killed_and_started_again_within_its_ceiling(tmp_path: Path) -> None:
     with faulty_campaign(tmp_path, images=IMAGES, faults=FAULTS) as campaign:
         assert_stops_at_its_ceiling(campaign, 0.15)

@@ -11,14 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
 
 from annotation.server import INSTALL, is_installed
-from tests.brokers import skip_or_fail
+from tests.brokers import free_port, skip_or_fail
 from tests.e2e.project import OURS, ROOT, clean_environment
 
-PAGES = sorted(path.stem for path in (ROOT / "docs" / "howto").glob("*.md"))
+READ_ONLY = {"general"}
+"""pages whose commands need files that only their reader has"""
+SERVING = {"dashboard"}
+"""pages whose command serves until Ctrl-C"""
+PAGES = sorted({path.stem for path in (ROOT / "docs" / "howto").glob("*.md")} - READ_ONLY - SERVING)
+QUICK = {"own-images", "quality"}
+"""pages whose commands `make test` runs too"""
 
 
 def script_of(page: str) -> str:
@@ -36,19 +43,23 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / environment).symlink_to(ROOT / environment)
     path = folder / "recipes" / "fakescope" / "recipe.yaml"
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    recipe["demo"]["crops"] = 320
+    recipe["demo"]["crops"] = 256
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     run(folder, "make build-instruct")
     return folder
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    """Of a copy of the project; `.venv` is taken as it is."""
+    return {**clean_environment(), "MAKEFLAGS": "SETUP=true", "PYTHONPATH": str(folder)}
+
+
 def run(folder: Path, script: str) -> None:
-    """Run a script that stops at its first failure; `.venv` is taken as it is."""
-    environment = {**clean_environment(), "MAKEFLAGS": "SETUP=true", "PYTHONPATH": str(folder)}
+    """Run a script that stops at its first failure."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=environment,
+        env=environment_of(folder),
         capture_output=True,
         text=True,
         timeout=600,
@@ -59,46 +70,65 @@ def run(folder: Path, script: str) -> None:
 
 
 @contextmanager
-def label_studio(folder: Path) -> Iterator[None]:
-    """`make annotate`, as the page has it running in another terminal."""
-    if not is_installed():
-        skip_or_fail("Label Studio", f".venv/bin/{INSTALL}")
-    environment = {**clean_environment(), "MAKEFLAGS": "SETUP=true", "PYTHONPATH": str(folder)}
-    command = ["make", "annotate", "SOURCE=demo", "LIMIT=12"]
+def started(folder: Path, script: str, until: str, **variables: str) -> Iterator[str]:
+    """Run what serves until Ctrl-C; gives what it printed up to a line with `until`."""
     with subprocess.Popen(
-        command,
+        ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=environment,
+        env={**environment_of(folder), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    ) as annotate:
-        assert annotate.stdout is not None
+    ) as server:
+        assert server.stdout is not None
         said = []
-        for line in annotate.stdout:
+        for line in server.stdout:
             said.append(line)
-            if "Ctrl-C" in line:
+            if until in line:
                 break
-        assert "password" in "".join(said), said
         try:
-            yield
+            yield "".join(said)
         finally:
-            os.killpg(annotate.pid, signal.SIGINT)
-            assert "stopped" in annotate.stdout.read()
+            os.killpg(server.pid, signal.SIGINT)
+            rest = server.stdout.read()
+        assert "top" in rest, rest
+
+
+@contextmanager
+def label_studio(folder: Path) -> Iterator[None]:
+    """`make annotate`, as the page has it running in another terminal."""
+    if not is_installed():
+        skip_or_fail("Label Studio", f".venv/bin/{INSTALL}")
+    with started(folder, "make annotate SOURCE=demo LIMIT=12", until="Ctrl-C") as said:
+        assert "password" in said
+        yield
 
 
 RUNNING_BESIDE: dict[str, Callable[[Path], AbstractContextManager[None]]] = {
-    "label-studio": label_studio
+    "exemplars": label_studio,
+    "from-images-to-model": label_studio,
+    "label-studio": label_studio,
+    "quality": label_studio,
 }
 """what a page says to have running in another terminal"""
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[] if page in QUICK else [pytest.mark.full]) for page in PAGES],
+)
 def test_the_commands_of_a_page_succeed(copy: Path, page: str) -> None:
     assert not set(OURS) & set(clean_environment())
     script = script_of(page)
     assert script.strip(), f"docs/howto/{page}.md has no command"
     with RUNNING_BESIDE.get(page, nullcontext)(copy):
         run(copy, script)
+
+
+def test_the_command_of_the_dashboard_page_serves_until_it_is_stopped(copy: Path) -> None:
+    port = free_port()
+    with started(copy, script_of("dashboard"), until="You can now view", PORT=str(port)) as said:
+        assert f"http://127.0.0.1:{port}" in said
+        assert httpx2.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=60).text == "ok"

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+from pydantic import SecretStr
 
 from annotation.chains import chain_drafts
 from annotation.pull import pull
-from core.records import Draft, Region, ReviewLevel, TraceFinding, TraceOutcome
+from annotation.studio import Studio
+from core.recipe import ExemplarSlots, PreferenceStudy
+from core.records import Draft, Region, ReviewLevel, TaskKind, TraceFinding, TraceOutcome
 from db.chains import newest_chains
+from db.images import images_by_id
+from db.judgements import DESCRIPTIONS, PREFERENCES
 from db.reviews import corrections
-from tests.brokers import skip_or_fail
+from tests.campaigns import store_draft
+from tests.e2e.browser import (
+    HOSTILE,
+    add_trace,
+    block,
+    choose,
+    chromium,
+    expect_regions,
+    is_answer,
+    laptop,
+    log_in,
+    open_project,
+    option,
+    rewrite,
+    submit,
+    take_up,
+)
 from tests.label_studio import (
-    PASSWORD,
-    Account,
     Server,
     Workplace,
     make_workplace,
@@ -26,23 +45,13 @@ from tests.label_studio import (
 )
 from tests.unit.records import make_finding
 
-SECONDS = 120
-HOSTILE = (
-    '<script>document.title="ran"</script><img src=x onerror="document.title=1"> {{idx}} $image'
-)
 BOX = Region(points=((0.05, 0.25), (0.2, 0.25), (0.2, 0.75), (0.05, 0.75)))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        skip_or_fail("Chromium", "apt-get install chromium")
-    expect.set_options(timeout=SECONDS * 1000)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
@@ -64,22 +73,20 @@ def test_what_an_expert_does_in_the_browser_is_exactly_what_is_kept(
     workplace: Workplace, browser: Browser, tmp_path: Path
 ) -> None:
     (draft,) = workplace.drafts
-    page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.set_default_timeout(SECONDS * 1000)
+    page = laptop(browser)
     log_in(page, workplace.server, sign_up(workplace.server))
-    page.goto(f"{workplace.server.url}/projects/{workplace.project_id}/data?labeling=1")
-    expect(page.get_by_text("Labeling Instructions")).to_be_visible()
-    page.keyboard.press("Escape")
-
+    open_project(page, workplace, TaskKind.REVIEW)
     see_the_draft(page, draft)
     page.screenshot(path=tmp_path / "draft.png")
     choose(block(page, 2), "edit")
     rewrite(block(page, 2), "The edges ring.")
     choose(block(page, 3), "reject")
-    draw_box(page, block(page, 1))
+    expect_regions(page, 1)  # the draft's
+    take_up(page, block(page, 1), "box").drag((0.3, 0.1), (0.6, 0.3), (0.9, 0.5))
+    expect_regions(page, 2)
     add_trace(page, "anatomy", "The hand has six fingers.")
     page.screenshot(path=tmp_path / "answered.png", full_page=True)
-    with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST"):
+    with page.expect_response(is_answer):
         page.get_by_role("button", name="Submit").first.click()
     assert page.title() == "Label Studio"  # no script of the draft ran
 
@@ -102,7 +109,7 @@ def test_what_an_expert_does_in_the_browser_is_exactly_what_is_kept(
     texture, edge, anatomy = said.reasoning.findings
     assert texture.evidence == draft.reasoning.findings[0].evidence
     assert texture.region is not None
-    assert texture.region.bounding_box() == pytest.approx((0.3, 0.1, 0.9, 0.5), abs=0.1)
+    assert texture.region.bounding_box() == pytest.approx((0.3, 0.1, 0.9, 0.5), abs=0.01)
     assert texture.region.bounding_box() == pytest.approx(box_on_server(workplace))
     assert (edge.category, edge.evidence) == ("edge", "The edges ring.")
     assert (anatomy.category, anatomy.evidence) == ("anatomy", "The hand has six fingers.")
@@ -120,14 +127,6 @@ def box_on_server(workplace: Workplace) -> tuple[float, float, float, float]:
     return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
 
 
-def log_in(page: Page, server: Server, account: Account) -> None:
-    page.goto(f"{server.url}/user/login/")
-    page.locator("#email").fill(account.email)
-    page.locator("#password").fill(PASSWORD)
-    page.locator("#password").press("Enter")
-    page.wait_for_url(lambda url: "login" not in url, wait_until="commit")
-
-
 def see_the_draft(page: Page, draft: Draft) -> None:
     for number, finding in enumerate(draft.reasoning.findings, start=1):
         expect(block(page, number)).to_contain_text(finding.evidence)
@@ -136,45 +135,71 @@ def see_the_draft(page: Page, draft: Draft) -> None:
     expect(option(page.locator("body"), "high").locator("input")).to_be_checked()
 
 
-def block(page: Page, number: int) -> Locator:
-    """The frame around one trace of the draft, counted from 1."""
-    return page.locator("h4", has_text=f"{number}. ").locator("..")
+@pytest.fixture
+def studies(workplace: Workplace) -> Iterator[Workplace]:
+    """A recipe that asks for an exemplar and for a preference, pushed."""
+    review = workplace.desk.recipe.settings.review.model_copy(
+        update={
+            "exemplars": ExemplarSlots(fake=1, real=0),
+            "preference": PreferenceStudy(arms=("main", "plain"), images=1, experts=1),
+        }
+    )
+    settings = workplace.desk.recipe.settings.model_copy(update={"review": review})
+    recipe = workplace.desk.recipe.model_copy(update={"settings": settings})
+    (draft,) = workplace.drafts
+    with workplace.desk.database.read() as session:
+        image = images_by_id(session, [draft.image_id])[draft.image_id]
+    store_draft(
+        workplace.desk.database, draft.campaign_id, image, make_finding("theme"), arm="plain",
+        question="plain",
+    )  # fmt: skip
+    yield replace(workplace, desk=replace(workplace.desk, recipe=recipe))
 
 
-def option(place: Locator, answer: str) -> Locator:
-    return place.locator(".lsf-choice", has_text=answer)
+def test_an_expert_merges_an_exemplar_and_prefers_a_text(
+    studies: Workplace, browser: Browser, tmp_path: Path
+) -> None:
+    expert = sign_up(studies.server)
+    studies.desk = replace(
+        studies.desk, studio=OneExpert(studies.server.url, studies.server.api_key, expert.user_id)
+    )
+    push(studies.desk)
+    page = laptop(browser)
+    log_in(page, studies.server, expert)
+
+    open_project(page, studies, TaskKind.EXEMPLAR)
+    expect(page.get_by_text("This picture was generated: it is fake.")).to_be_visible()
+    page.get_by_placeholder("What shows it?").fill("The hand\nhas six fingers.")
+    rewrite(page.locator("body"), f"This image is fake, because:\n1. Six fingers. {HOSTILE}")
+    choose(page.locator("body"), "anatomy")
+    page.screenshot(path=tmp_path / "exemplar.png")
+    submit(page)
+
+    open_project(page, studies, TaskKind.PREFERENCE)
+    page.keyboard.press("2")
+    expect(option(page.locator("body"), "right").locator("input")).to_be_checked()
+    page.screenshot(path=tmp_path / "preference.png")
+    submit(page)
+    assert page.title() == "Label Studio"  # no script of a text ran
+
+    pull(studies.desk)
+    with studies.desk.database.read() as session:
+        (described,) = DESCRIPTIONS.counting(session)
+        (said,) = PREFERENCES.counting(session)
+    assert described.own == "The hand\nhas six fingers."
+    assert described.merged == f"This image is fake, because:\n1. Six fingers. {HOSTILE}"
+    assert set(described.categories) == {"texture", "edge", "clarity", "anatomy"}
+    assert not said.preferred_first
+    (draft,) = studies.drafts
+    assert draft.draft_id in (said.preferred, said.other)
 
 
-def choose(place: Locator, answer: str) -> None:
-    option(place, answer).locator("label").click()
+class OneExpert(Studio):
+    """The real server, as if one expert alone had an account there."""
 
+    def __init__(self, url: str, api_key: SecretStr, user_id: int) -> None:
+        super().__init__(url, api_key)
+        self._expert = user_id
 
-def rewrite(place: Locator, text: str) -> None:
-    place.get_by_test_id("htx-textbox-content").hover()
-    place.get_by_test_id("htx-textbox-edit-button").click()
-    place.get_by_test_id("htx-textbox-input").fill(text)
-    place.get_by_test_id("htx-textbox-save").click()
-
-
-def draw_box(page: Page, place: Locator) -> None:
-    """From 30 to 90 % of the width and 10 to 50 % of the height of the upright picture."""
-    place.get_by_text("box", exact=True).click()
-    canvas = page.locator(".konvajs-content canvas").first.bounding_box()
-    assert canvas is not None
-    x, y, width, height = (canvas[name] for name in ("x", "y", "width", "height"))
-    assert width / height == pytest.approx(4 / 3, rel=0.02)
-    page.mouse.move(x + 0.3 * width, y + 0.1 * height)
-    page.mouse.down()
-    page.mouse.move(x + 0.6 * width, y + 0.3 * height, steps=20)
-    page.mouse.move(x + 0.9 * width, y + 0.5 * height, steps=20)
-    page.mouse.up()
-
-
-def add_trace(page: Page, category: str, text: str) -> None:
-    page.get_by_text("Add a trace (1 of").click()
-    panel = page.locator(".ant-collapse-item", has_text="Add a trace (1 of")
-    panel.get_by_test_id("select-trigger").click()
-    page.get_by_role("option", name=category).click()
-    page.keyboard.press("Escape")
-    panel.get_by_test_id("textarea-input").fill(text)
-    panel.get_by_test_id("textarea-add-button").click()
+    def user_ids(self) -> list[int]:
+        return [user_id for user_id in super().user_ids() if user_id == self._expert]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import redis
 
 from core.records import AttemptOutcome, WorkState
@@ -85,6 +86,7 @@ def test_a_worker_told_to_leave_finishes_its_calls_and_gives_back_the_rest(tmp_p
         assert_all_settled(campaign, IMAGES)
 
 
+@pytest.mark.full
 def test_a_broker_that_forgets_everything_loses_nothing(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as server,
@@ -101,6 +103,7 @@ def test_a_broker_that_forgets_everything_loses_nothing(tmp_path: Path) -> None:
         assert_all_settled(campaign, IMAGES)
 
 
+@pytest.mark.full
 def test_a_worker_for_other_teachers_leaves_the_work_alone(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from core.ids import image_id_of, sha256_text
@@ -12,6 +13,7 @@ from core.records import (
     Draft,
     ImageRecord,
     Reasoning,
+    Tombstone,
     TraceFinding,
     TraceOutcome,
 )
@@ -38,6 +40,17 @@ def make_image(name: str = "image", **changes: Any) -> ImageRecord:
         "subsampling": "4:2:0",
     }
     return ImageRecord(**{**values, **changes})
+
+
+def make_tombstone(image: ImageRecord, **changes: Any) -> Tombstone:
+    values: dict[str, Any] = {
+        "image_id": image.image_id,
+        "sha256": image.sha256,
+        "original_sha256": image.original_sha256,
+        "reason": "the photographer asked for it",
+        "withdrawn_at": datetime(2026, 3, 1, 12, tzinfo=UTC),
+    }
+    return Tombstone(**{**values, **changes})
 
 
 def make_finding(

@@ -18,14 +18,17 @@ PACKAGES = PYPROJECT["tool"]["importlinter"]["root_packages"]
 
 FORBIDDEN = {
     "core": ("core/ids.py", "import db.tables"),
+    "dashboard": ("dashboard/show.py", "import generation.prompt"),
+    "dashboard-shards": ("dashboard/place.py", "import instruct_builder.plan"),
+    "only-dashboard": ("db/days.py", "import streamlit"),
     "imaging": ("imaging/decode.py", "import teacher.request"),
     "teacher": ("teacher/client.py", "import imaging.decode"),
     "db": ("db/tables.py", "import imaging.decode"),
     "generation": ("generation/parse.py", "import annotation.chains"),
     "annotation": ("annotation/chains.py", "import teacher.client"),
-    "instruct_builder": ("instruct_builder/expand.py", "import db.images"),
+    "instruct_builder": ("instruct_builder/plan.py", "import db.images"),
     "training": ("training/config.py", "import db.images"),
-    "training-shards": ("training/config.py", "import instruct_builder.expand"),
+    "training-shards": ("training/config.py", "import instruct_builder.plan"),
     "workers": ("workers/app.py", "import training.config"),
     "only-teacher": ("generation/prompt.py", "import openai"),
     "only-db": ("annotation/chains.py", "import sqlalchemy"),
@@ -33,6 +36,7 @@ FORBIDDEN = {
     "only-training": ("imaging/decode.py", "import torch"),
     "only-imaging": ("db/images.py", "import imagehash"),
     "only-annotation": ("generation/draft.py", "import label_studio_sdk"),
+    "only-instruct-builder": ("imaging/hashes.py", "import rensa"),
 }
 """By contract: a file, and an import that the contract must refuse there."""
 

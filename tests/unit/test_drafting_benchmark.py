@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.drafting import BARE, CONTENDERS, OURS, Run, Standing, draft_of, table, watch
+from benchmarks.contest import Standing, watch
+from benchmarks.drafting import BARE, CONTENDERS, OURS, Run, draft_of, table
 from benchmarks.local_teacher import Asked, asked, local_teacher
 from core.recipe import load_recipe
 from core.records import Authenticity
@@ -42,15 +43,16 @@ def test_a_contender_says_its_result_last_or_why_it_failed() -> None:
         ("import sys; print('result'); sys.exit('\\nno tokenizer\\n')", "no tokenizer"),
         ("", "no word"),
     ):
-        said, _ = watch([sys.executable, "-c", script], os.environ)
+        said, _ = watch([sys.executable, "-c", script], os.environ, longest_s=60)
         assert said == last
 
 
 def test_ratios_are_medians_over_the_rounds() -> None:
-    bare, ours = Standing(BARE, python=Path()), Standing(OURS, python=Path())
+    bare: Standing[Run] = Standing(BARE, python=Path())
+    ours: Standing[Run] = Standing(OURS, python=Path())
     bare.runs = [run_of(seconds) for seconds in (1.0, 2.0, 9.0)]
     ours.runs = [run_of(seconds) for seconds in (2.0, 4.0, 9.0)]
-    failed = Standing(CONTENDERS[-1], failure="not installed: no network")
+    failed: Standing[Run] = Standing(CONTENDERS[-1], failure="not installed: no network")
     lines = list(table([ours, bare, failed], 32, 0.2))
     assert lines[2].split()[3:6] == ["25.0", "0.50", "1.00"]
     assert lines[3].split()[4:7] == ["50.0", "1.00", "0.50"]

@@ -1,0 +1,66 @@
+"""Every part of every page of the dashboard, light and dark, with hostile text everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.seeded_installation import Size, fill_database, make_images, write_set
+from core.recipe import load_recipe
+from core.settings import load_settings
+from db.engine import open_database
+from tests.dashboards import Viewer, look_for_harm, running_browser, running_dashboard
+from tests.installations import HOSTILE, HOSTILE_NAME, make_installation
+
+pytestmark = pytest.mark.full
+
+LARGE = Size(images=100_000, reviewed=1_000, rows_per_image=20)
+PAGES = ("", "images", "drafts", "experts", "teachers", "instruct")
+PARTS = {
+    "progress": f"?reason={HOSTILE[:40]}",
+    "clusters": "images?view=Near-duplicates",
+    "shortcuts": "images?view=Shortcuts",
+    "sent": "drafts?part=What the teacher was sent&fault=an expert edited it",
+    "answered": "drafts?part=What it answered",
+    "calls": "drafts?part=Calls and cost",
+    "each-expert": "experts?view=Each expert",
+    "queue": "experts?view=Adjudication queue",
+    "flagged": "experts?view=Work that does not count",
+    "reader": "instruct?view=Reader",
+    "checks": "instruct?view=Balance and leaks",
+    "difference": "instruct?view=Difference of two builds",
+    "report": "runs?view=Report",
+    "generators": "runs?view=Runs by generator",
+    "calibration": "runs?view=Calibration",
+    "errors": "runs?view=Most confident errors",
+}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_part_of_every_page_shows_hostile_text_as_text(tmp_path: Path, dark: bool) -> None:
+    make_installation(tmp_path / "home").dispose()
+    with running_dashboard(tmp_path / "home") as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path, dark=dark)
+        for name, path in PARTS.items():
+            look_for_harm(viewer, path, name)
+        look_for_harm(viewer, f"instruct?set={HOSTILE_NAME}&view=Lineage of a row", "lineage")
+        assert HOSTILE[:40] in viewer.text()
+    assert not viewer.complaints
+
+
+def test_every_page_stands_on_a_large_installation(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    database = open_database(load_settings(fakescope_home=home, database_url=None))
+    images = make_images(LARGE.images)
+    fill_database(database, load_recipe(), images, LARGE)
+    database.dispose()
+    write_set(home / "fakeinstruct", images, LARGE)
+    with running_dashboard(home) as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path)
+        for path in PAGES:
+            look_for_harm(viewer, path, f"large-{path or 'progress'}")
+        for name in ("clusters", "shortcuts", "queue", "reader"):
+            look_for_harm(viewer, PARTS[name], f"large-{name}")
+        assert "2,000,000" in viewer.text()
+    assert not viewer.complaints
