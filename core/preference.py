@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
 from core.ids import unit_interval
 from core.records import Authenticity
@@ -91,13 +90,15 @@ def clustered_share(votes: Sequence[tuple[Hashable, bool]]) -> Share:
     without clusters. Where all votes are equal, nothing tells how alike clusters are; then each
     cluster counts as one vote.
     """
+    from scipy.stats import t as student
+
     total, wins = len(votes), sum(is_win for _, is_win in votes)
     share, clusters = wins / total, len({name for name, _ in votes})
     effective: float = clusters
     if 0 < wins < total and clusters > 1:
         variance = _variance_of_share(votes, share, clusters)
         independent = share * (1 - share) / variance if variance > 0 else total
-        shrink = (stats.t.ppf(_UPPER, total - 1) / stats.t.ppf(_UPPER, clusters - 1)) ** 2
+        shrink = (student.ppf(_UPPER, total - 1) / student.ppf(_UPPER, clusters - 1)) ** 2
         effective = min(total, independent * shrink)
     low, high = _clopper_pearson(share * effective, effective)
     return Share(share=share, low=low, high=high, votes=total)
@@ -118,9 +119,11 @@ def _variance_of_share(
 
 def _clopper_pearson(successes: float, votes: float) -> tuple[float, float]:
     """Quantiles of beta distributions; the numbers need not be whole."""
+    from scipy.stats import beta
+
     failures, tail = votes - successes, 1 - _UPPER
-    low = float(stats.beta.ppf(tail, successes, failures + 1)) if successes > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, successes + 1, failures)) if failures > 0 else 1.0
+    low = float(beta.ppf(tail, successes, failures + 1)) if successes > 0 else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, failures)) if failures > 0 else 1.0
     return low, high
 
 

@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
-
 from core.errors import ConfigError
 from core.recipe import Arm, Recipe
 from core.records import Authenticity, Draft
@@ -116,6 +114,8 @@ def _count(found: Iterable[Draft]) -> _Counts:
 
 
 def _rate(count: int, total: int) -> Rate:
+    from scipy.stats import binomtest
+
     interval = binomtest(count, total).proportion_ci(method="wilson")
     return Rate(count=count, share=count / total, low=interval.low, high=interval.high)
 

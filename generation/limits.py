@@ -8,7 +8,6 @@ from core.settings import Settings
 from db.engine import Database
 from db.limits import DatabaseLimiter
 from teacher.limits import Limiter
-from teacher.redis_limits import RedisLimiter
 
 
 def open_limiter(settings: Settings, database: Database, arm: Arm) -> Limiter | None:
@@ -21,5 +20,7 @@ def open_limiter(settings: Settings, database: Database, arm: Arm) -> Limiter | 
     teacher, model = server_of(arm.teacher), arm.model
     address = settings.limits_redis_address
     if address is not None:
+        from teacher.redis_limits import RedisLimiter
+
         return RedisLimiter(address, arm.limits, teacher=teacher, model=model)
     return DatabaseLimiter(database, arm.limits, teacher=teacher, model=model)

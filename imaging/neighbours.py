@@ -20,8 +20,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from imaging.hashes import FLAT
 
@@ -110,6 +108,9 @@ class Clusters:
 
     def _join(self, pairs: Pairs) -> None:
         """Make one cluster of each two."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         roots, ends = np.unique(self._root[np.stack(pairs)], return_inverse=True)
         one, other = ends.reshape(2, -1)
         graph = coo_array((np.ones(len(one), bool), (one, other)), (len(roots), len(roots)))

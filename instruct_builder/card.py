@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from huggingface_hub import DatasetCard, DatasetCardData
-
 from core.records import NO_VALUE, ReviewLevel
 from instruct_builder.manifest import CheckFact, Manifest, caveats, review_levels
 
@@ -44,6 +42,8 @@ _SIZES = (
 
 def render_card(manifest: Manifest) -> bytes:
     """Markdown with the YAML header that data-set hubs read, as their own library writes it."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
     header = DatasetCardData(**_header(manifest)).to_yaml()
     body = "\n".join(_body(manifest))
     return str(DatasetCard(f"---\n{header}\n---\n\n{body}\n")).encode()

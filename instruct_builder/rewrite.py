@@ -50,7 +50,6 @@ from teacher.gate import Gate
 from teacher.limits import Limiter
 from teacher.policy import ask, reask_of
 from teacher.prices import Price, cost, require_price
-from teacher.redis_limits import RedisLimiter
 from teacher.rehearsal import start_rehearsal
 from teacher.request import request_hash, worst_case_tokens
 
@@ -276,6 +275,8 @@ def _open_limiter(rewriting: Rewriting, settings: Settings, database: Database) 
     teacher, model = server_of(rewriting.teacher), rewriting.model
     address = settings.limits_redis_address
     if address is not None:
+        from teacher.redis_limits import RedisLimiter
+
         return RedisLimiter(address, rewriting.limits, teacher=teacher, model=model)
     return DatabaseLimiter(database, rewriting.limits, teacher=teacher, model=model)
 

@@ -106,6 +106,7 @@ def test_normalised_images_have_the_shortcut_no_longer(
     assert audit(project, "own")["metadata"]["low"] > 0.6
 
 
+@pytest.mark.full
 def test_the_main_job_works_on_normalised_images(project: Project, first_build: Finished) -> None:
     shards = project.home.parent / "normalised"
     options = ("--source", "own", "--normalise", "--min-review", "draft", "--out", shards)
@@ -117,6 +118,7 @@ def test_the_main_job_works_on_normalised_images(project: Project, first_build: 
     assert "nothing to do" in project.build_instruct(*options).out
 
 
+@pytest.mark.full
 def test_images_of_a_benchmark_are_found_and_stop_a_release(
     project: Project, first_build: Finished, tmp_path: Path
 ) -> None:

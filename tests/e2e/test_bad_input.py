@@ -123,6 +123,7 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
         assert_one_line(project.build_instruct(), str(disk), "read-only")
 
 
+@pytest.mark.full
 def test_a_read_only_folder_for_the_shards_loses_no_draft(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=50m,ro") as disk:
         project = make_project(tmp_path / "project", crops=64)

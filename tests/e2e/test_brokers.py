@@ -32,7 +32,7 @@ def broker(kind: str, folder: Path) -> AbstractContextManager[str]:
     return redis_server(folder) if kind == "redis" else rabbitmq_server()
 
 
-@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("kind", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
 def test_workers_on_a_broker_give_the_same_shards(kind: str, tmp_path: Path) -> None:
     alone = make_project(tmp_path / "alone", crops=64)
     assert alone.build_instruct().code == 0
@@ -47,6 +47,7 @@ def test_workers_on_a_broker_give_the_same_shards(kind: str, tmp_path: Path) -> 
     assert "generation.draft" in (project.home.parent / "worker.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_without_a_worker_the_command_says_so(tmp_path: Path) -> None:
     with redis_server(tmp_path) as address:
         project = make_project(tmp_path / "lonely", crops=64, CELERY_BROKER_URL=address)

@@ -51,6 +51,7 @@ def test_every_page_shows_hostile_text_as_text(browser: Browser, tmp_path: Path)
     assert not viewer.complaints
 
 
+@pytest.mark.full
 def test_what_is_broken_is_named_without_a_traceback(browser: Browser, tmp_path: Path) -> None:
     home = tmp_path / "home"
     open_database(load_settings(fakescope_home=home, database_url=None)).dispose()

@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.kills import assert_ends_as_undisturbed, undisturbed_project
 from tests.e2e.project import make_project, shard_bytes
 
@@ -20,6 +22,7 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_with_exit_code_130_and_loses_nothing(tmp_path: Path) -> None:
     project = make_project(tmp_path, crops=CROPS)
     running = subprocess.Popen(

@@ -59,6 +59,7 @@ def test_a_second_run_does_nothing_twice_and_says_so(project: Project, first_run
     assert len(project.teacher_requests()) == asked
 
 
+@pytest.mark.full
 def test_the_demo_is_left_out_once_other_images_are_there(
     project: Project, first_run: str, tmp_path: Path
 ) -> None:

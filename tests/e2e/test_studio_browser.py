@@ -156,6 +156,7 @@ def studies(workplace: Workplace) -> Iterator[Workplace]:
     yield replace(workplace, desk=replace(workplace.desk, recipe=recipe))
 
 
+@pytest.mark.full
 def test_an_expert_merges_an_exemplar_and_prefers_a_text(
     studies: Workplace, browser: Browser, tmp_path: Path
 ) -> None:

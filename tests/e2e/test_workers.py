@@ -63,6 +63,7 @@ def wait_until_waiting(server: RedisServer, queue: str) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.full
 def test_a_worker_told_to_leave_finishes_its_calls_and_gives_back_the_rest(tmp_path: Path) -> None:
     with (
         RedisServer(tmp_path) as server,
