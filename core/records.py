@@ -166,8 +166,7 @@ class Region:
 
     def bounding_box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom as fractions."""
-        xs = [x for x, _ in self.points]
-        ys = [y for _, y in self.points]
+        xs, ys = zip(*self.points, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
 
@@ -222,7 +221,7 @@ class Reasoning:
 
     def supporting(self) -> tuple[TraceFinding, ...]:
         """The findings that speak for the verdict."""
-        return tuple(f for f in self.findings if f.points_to is self.verdict)
+        return tuple([f for f in self.findings if f.points_to is self.verdict])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

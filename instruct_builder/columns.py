@@ -27,12 +27,16 @@ PLACES = (
     "in the lower left", "in the lower middle", "in the lower right",
 )  # fmt: skip
 """the ninth of the image that holds the middle of a box"""
+BOX = "[%.2f, %.2f, %.2f, %.2f]"
+"""left, top, right, bottom as fractions: how LLaVA-1.5 was taught boxes, without padding"""
 
 Codes = npt.NDArray[np.int8]
 Positions = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
 Wholes = npt.NDArray[np.integer[Any]]
 """whole numbers of any width"""
+Bounds = tuple[float, float, float, float]
+"""left, top, right, bottom as fractions"""
 
 
 @dataclass(frozen=True)
@@ -226,8 +230,8 @@ def columns_of(chains: Iterable[ReasoningChain], taxonomy: Taxonomy) -> Chains:
         finding_starts=np.searchsorted(owner, np.arange(len(chains) + 1)),
         finding_text=texts,
         finding_aspect=(group % len(code_of)).astype(np.int32),
-        box=pa.array([each and _spell_box(each) for each in bounds], pa.string()),
-        place=pa.array([each and _name_place(each) for each in bounds], pa.string()),
+        box=pa.array([each and BOX % each for each in bounds], pa.string()),
+        place=_name_places(bounds),
     )
 
 
@@ -251,20 +255,18 @@ def _by_category(group: Positions, texts: pa.Array) -> tuple[Positions, pa.Array
     return entry[order], pc.binary_join(_lists(starts, in_order), " ")
 
 
-def _bounds_of(finding: TraceFinding) -> tuple[float, float, float, float] | None:
+def _bounds_of(finding: TraceFinding) -> Bounds | None:
     return finding.region.bounding_box() if finding.region else None
 
 
-def _spell_box(bounds: tuple[float, float, float, float]) -> str:
-    """Left, top, right, bottom as fractions: how LLaVA-1.5 was taught boxes, without padding."""
-    return f"[{', '.join(f'{edge:.2f}' for edge in bounds)}]"
-
-
-def _name_place(bounds: tuple[float, float, float, float]) -> str:
-    left, top, right, bottom = bounds
-    column = min(int((left + right) / 2 * 3), 2)
-    row = min(int((top + bottom) / 2 * 3), 2)
-    return PLACES[3 * row + column]
+def _name_places(bounds: Sequence[Bounds | None]) -> pa.Array:
+    edges = np.array([each or (0.0, 0.0, 0.0, 0.0) for each in bounds]).reshape(-1, 4)
+    column, row = (
+        np.minimum((edges[:, side] + edges[:, side + 2]) / 2 * 3, 2).astype(np.int8)
+        for side in (0, 1)
+    )
+    nowhere = np.array([each is None for each in bounds], dtype=bool)
+    return pa.array(PLACES, pa.string()).take(pa.array(3 * row + column, mask=nowhere))
 
 
 def take_or_empty(texts: pa.Array, places: npt.NDArray[np.integer]) -> pa.Array:

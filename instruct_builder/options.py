@@ -172,19 +172,31 @@ class _Table:
     @cached_property
     def cells(self) -> Positions:
         """(kinds, fours): place in `there` of a four and of those of it that a kind has."""
-        bit_of = np.zeros((self.kinds.shape[1], len(self.fours)), dtype=np.float32)
+        found = np.ascontiguousarray(self.kinds.T).view(np.uint8)
+        parts = np.zeros((len(self.fours), len(self.kinds)), dtype=np.uint8)
         for place in range(OPTIONS):
-            bit_of[self.fours[:, place], np.arange(len(self.fours))] = 1 << place
-        cells = self.kinds.astype(np.float32) @ bit_of  # small whole numbers, so exact
-        cells += np.arange(len(self.fours), dtype=np.float32) * PARTS
-        return cells.astype(np.int64)
+            parts |= found[self.fours[:, place]] << np.uint8(place)
+        cells = parts.T.astype(np.int64, order="C")
+        cells += np.arange(len(self.fours)) * PARTS
+        return cells
 
     def there(self, kind: Positions) -> Positions:
         """(fours, parts): how many of some chains have each part."""
-        number, width = np.bincount(kind, minlength=len(self.kinds)), len(self.fours)
+        some, number, _ = self._among(kind)
+        return self._there(self._cells_of(some), number)
+
+    def _among(self, kind: Positions) -> tuple[Positions, Positions, Positions]:
+        """The kinds of some chains, how many chains are of each, and where each kind stands."""
+        number = np.bincount(kind, minlength=len(self.kinds))
         some = np.flatnonzero(number)
-        cells = self.cells if len(some) == len(number) else self.cells[some]
-        weights = np.repeat(number[some].astype(np.float64), width)
+        return some, number[some], np.cumsum(number > 0) - 1
+
+    def _cells_of(self, some: Positions) -> Positions:
+        return self.cells if len(some) == len(self.kinds) else self.cells[some]
+
+    def _there(self, cells: Positions, number: Positions) -> Positions:
+        width = len(self.fours)
+        weights = np.repeat(number.astype(np.float64), width)
         counts = np.bincount(cells.ravel(), weights, width * PARTS)
         return counts.astype(np.int64).reshape(-1, PARTS)
 
@@ -207,18 +219,21 @@ class _Table:
         A four is drawn the more often, the more blocks it can fill and the fewer other chains could
         stand in the same place of them.
         """
-        there = self.there(kind)
+        some, number, row_of = self._among(kind)
+        cells = self._cells_of(some)
+        there = self._there(cells, number)
         blocks = there[:, wanted].min(axis=1)
         worth = np.where(wanted, blocks[:, None] / np.maximum(there, 1), 0.0)
-        weight = worth.ravel()[self.cells]
+        weight = worth.ravel()[cells]
         total = weight.sum(axis=1)
         ends = np.cumsum(weight, axis=1)
         ends /= np.maximum(total, 1e-12)[:, None]
         np.minimum(ends, 1.0, out=ends)
-        ends += np.arange(len(ends))[:, None]
+        ends += some[:, None]
+        row = row_of[kind]
         place = np.searchsorted(ends.ravel(), kind + fractions(key), side="right")
-        four = np.minimum(place - kind * len(self.fours), len(self.fours) - 1)
-        suits = (total[kind] > 0) & (weight[kind, four] > 0)
+        four = np.minimum(place - row * len(self.fours), len(self.fours) - 1)
+        suits = (total[row] > 0) & (weight[row, four] > 0)
         return np.where(suits, four, -1)
 
     def _in_full_blocks(self, rows: _Rows, wanted: Mask) -> Mask:

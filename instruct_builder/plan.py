@@ -22,7 +22,7 @@ from core.taxonomy import Taxonomy
 from instruct_builder.candidates import Asker, Asks
 from instruct_builder.columns import NOWHERE, Chains, Codes, Places, Positions, Wholes
 from instruct_builder.forms import CASES, Form
-from instruct_builder.hashing import Numbers, Shorts, by_key, counted, ordered, scramble
+from instruct_builder.hashing import Numbers, Shorts, by_key, counted, grouped, ordered, scramble
 from instruct_builder.options import OPTIONS, SETS
 from instruct_builder.templates import Templates
 
@@ -277,15 +277,15 @@ def _choose(
     """
     owner, chain, key, cost = _flat(asker, candidates)
     rounds = np.array([asks.round for asks in candidates], dtype=np.int64)[owner]
-    order = ordered(chain * MOST_ROUNDS + rounds, key)
-    spent = _running(cost[order].astype(np.int64), chain[order])
-    kept = np.zeros(len(owner), dtype=bool)
+    by_keys = by_key(key)
+    order = grouped(by_keys, chain * MOST_ROUNDS + rounds)
+    spent = np.empty(len(owner), dtype=np.int64)
+    spent[order] = _running(cost[order].astype(np.int64), chain[order])
     if cap is not None:
-        kept[order] = spent <= cap[chain[order]]
-    else:
-        again = ordered(spent, key[order])
-        enough = np.cumsum(cost[order][again]) <= (quota or 0)
-        kept[order[again]] = enough
+        return _split(candidates, spent <= cap[chain])
+    kept = np.zeros(len(owner), dtype=bool)
+    again = grouped(by_keys, spent)
+    kept[again] = np.cumsum(cost[again]) <= (quota or 0)
     return _split(candidates, kept)
 
 
