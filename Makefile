@@ -77,6 +77,7 @@ bench: ## measure each part beside its peers, and how well the small model learn
 	@$(RUN) -m benchmarks.build_instruct
 	@$(RUN) -m benchmarks.dashboard
 	@$(RUN) -m benchmarks.evaluate
+	@$(RUN) -m benchmarks.train_tree
 	@$(RUN) -m benchmarks.demo_learning
 
 bench-full: ## build 2,000,000 rows from 50,000 drawn chains, verify them, and read them through with `datasets`

@@ -9,7 +9,6 @@ from typing import Any, Final
 import torch
 
 from training.architectures import Architecture
-from training.collate import Batch
 
 PEAK_TERAFLOPS: Final = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
 """dense bfloat16 by a part of the device's name, from the vendor's data sheets"""
@@ -44,12 +43,11 @@ class Work:
         side = getattr(model.config.vision_config, "spatial_merge_size", 1)
         return cls(**counts, merged=side * side)
 
-    def operations(self, batch: Batch, image_token: int) -> float:
-        """Floating point operations of a training step."""
-        image_tokens = int((batch.inputs["input_ids"] == image_token).sum())
+    def operations(self, tokens: int, seen: int) -> float:
+        """Floating point operations of a training step; the tower makes `seen` of its tokens."""
         return float(
-            batch.tokens * (4 * self.language + 2 * self.language_trained)
-            + image_tokens * self.merged * self._tower()
+            tokens * (4 * self.language + 2 * self.language_trained)
+            + seen * self.merged * self._tower()
         )
 
     def _tower(self) -> int:

@@ -190,7 +190,9 @@ class Training:
 
     def _speed(self, learnt: Mapping[str, Any], step: Step, took: float) -> dict[str, Any]:
         """Of all processes together; FLOPs utilisation and memory of this one."""
-        operations = self._work.operations(step.batch, self._assembly.image_token_id)
+        batch, image_token = step.batch, self._assembly.image_token_id
+        seen = int((batch.inputs["input_ids"] == image_token).sum())
+        operations = self._work.operations(batch.tokens, seen)
         return {
             "seconds": self._seconds,
             "step_seconds": took,

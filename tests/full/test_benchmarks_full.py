@@ -1,4 +1,4 @@
-"""The benchmarks of drafting and ingest run and count what they should; memory stays flat."""
+"""The benchmarks of drafting, ingest and training run and count what they should."""
 
 from __future__ import annotations
 
@@ -42,3 +42,10 @@ def test_the_memory_of_ingest_does_not_grow_with_the_number_of_files() -> None:
     few, many = lines_of("ingest", "ingest, all stored", *numbers)
     assert [row[-1] for row in (few, many)] == ["500", "3000"]
     assert int(many[-2]) < 1.2 * int(few[-2])
+
+
+def test_trees_learn_what_trl_learns_and_sooner() -> None:
+    """Tokens and losses of each step are compared by the benchmark itself."""
+    sizes = ("--branches", "8", "--steps", "2", "--only", "FakeScope, trees")
+    ((*_, faster, _, _, _),) = lines_of("train_tree", "TRL SFTTrainer", *sizes)
+    assert float(faster) > 2
