@@ -73,7 +73,7 @@ def add_adapters(assembly: Assembly, lora: Lora, checkpoint: Checkpoint) -> Asse
         target_modules=find_layers(model, assembly.architecture, lora),
         base_model_name_or_path=base.name,
     )
-    inject_adapter_in_model(settings, model)
+    inject_adapter_in_model(settings, model, low_cpu_mem_usage=model.device.type == "meta")
     for name, parameter in model.named_parameters():
         if is_adapter(name):
             parameter.data = parameter.data.float()

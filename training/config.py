@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -54,6 +54,16 @@ class TinyLlava(Strict):
     language: Language
 
 
+class Shape(Strict):
+    """What the files of a published checkpoint say of its size, so that a run can be planned
+    without them."""
+
+    config: dict[str, Any]
+    """as in `config.json`"""
+    image_processor: dict[str, Any]
+    """as in `preprocessor_config.json`"""
+
+
 class Checkpoint(Strict):
     """A published checkpoint, or one saved by a run."""
 
@@ -63,6 +73,9 @@ class Checkpoint(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     activation_checkpointing: bool = False
     """recompute activations in the backward pass: slower, less memory"""
+    shape: Shape | None = None
+    """in a training file, the name of a YAML file beside it; read by `--plan` alone, and only where
+    the checkpoint is not at hand"""
 
 
 class Lora(Strict):
@@ -119,14 +132,18 @@ class DataSettings(Strict):
 class Optimiser(Strict):
     """AdamW with a linear warm-up and a cosine that ends at `floor` times the peak."""
 
-    steps: int = Field(ge=0)
+    steps: int = Field(0, ge=0)
     """0: no training, the model is scored as it is"""
+    epochs: float | None = Field(None, gt=0)
+    """instead of `steps`: how often the mix's instructions are learnt, all images alike often"""
     learning_rate: float = Field(gt=0)
     part_rates: dict[Part, float] = Field(default_factory=dict)
     """learning rate of a part as a multiple of `learning_rate`; 0 freezes it"""
     freeze: tuple[str, ...] = ()
     """patterns of parameter names that are not trained, such as `*.embed_tokens.*`"""
     warmup_steps: int = Field(0, ge=0)
+    warmup_share: float | None = Field(None, ge=0, lt=1)
+    """instead of `warmup_steps`: share of the steps"""
     floor: float = Field(0.0, ge=0, le=1)
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -140,6 +157,22 @@ class Optimiser(Strict):
     """how many times as much the tokens of a closed answer (`fake`, `yes`, `B`) count"""
     checkpoint_every: int | None = Field(None, ge=1)
     """steps; the last step is always saved"""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if ("steps" in self.model_fields_set) == (self.epochs is not None):
+            raise ValueError("write either steps or epochs")
+        if self.warmup_steps and self.warmup_share is not None:
+            raise ValueError("write either warmup_steps or warmup_share")
+        return self
+
+    def lasting(self, steps: int) -> Self:
+        """The same with its length and warm-up as numbers of steps."""
+        warmup = self.warmup_steps
+        if self.warmup_share is not None:
+            warmup = round(self.warmup_share * steps)
+        changes = {"steps": steps, "epochs": None, "warmup_steps": warmup, "warmup_share": None}
+        return self.model_validate({**self.model_dump(), **changes})
 
     def rate_of(self, part: Part) -> float:
         """Learning rate of a part as a multiple of `learning_rate`."""
@@ -227,8 +260,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
         raise ConfigError(f"{path}: holds no settings")
     for override in overrides:
         _apply(settings, override)
+    _read_shape(settings, path.parent)
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
     return parse_model(settings, TrainingConfig, where=where)
+
+
+def _read_shape(settings: dict[str, Any], folder: Path) -> None:
+    model = settings.get("model")
+    if isinstance(model, dict) and isinstance(model.get("shape"), str):
+        model["shape"] = read_yaml(folder / model["shape"])
 
 
 def dump_config(config: TrainingConfig) -> str:

@@ -325,6 +325,14 @@ def check_mix(rows: Rows, mix: Mapping[str, float]) -> None:
             _images_of(rows, key)
 
 
+def count_visits(rows: Rows, mix: Mapping[str, float], *, branches: int) -> int:
+    """Visits that take as many instructions about each image as the mix has of it."""
+    keys = [key for key, share in mix.items() if share > 0]
+    places = np.unique(np.concatenate([np.concatenate(_images_of(rows, key)) for key in keys]))
+    counts = np.bincount(rows.image_codes()[places])
+    return int(np.ceil(counts / branches).sum())
+
+
 def _images_of(rows: Rows, key: str) -> list[NDArray[np.int64]]:
     images = rows.by_image(key)
     if not images:

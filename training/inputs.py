@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from training.data import (
     LabelledImage,
     Rows,
     check_mix,
+    count_visits,
     open_shards,
     read_images,
 )
@@ -50,3 +52,13 @@ def read_inputs(config: TrainingConfig, shards: Path, images: Path) -> Inputs:
     folder = ImageFolder(images)
     folder.check_presence(list({*rows.images(), *(image.ref for image in known)}))
     return Inputs(opened.manifest, known, rows, TestSet.of(known), folder)
+
+
+def with_steps(config: TrainingConfig, rows: Rows) -> TrainingConfig:
+    """The configuration with the length of its run as a number of steps."""
+    data, optimiser = config.data, config.optimiser
+    steps = optimiser.steps
+    if optimiser.epochs is not None:
+        visits = count_visits(rows, data.mix, branches=data.branches)
+        steps = math.ceil(optimiser.epochs * visits / data.batch_images)
+    return config.model_copy(update={"optimiser": optimiser.lasting(steps)})

@@ -137,7 +137,7 @@ def build_tiny(
     assembly = Assembly(
         model=_untrained_llava(settings, tokenizer),
         tokenizer=tokenizer,
-        image_processor=_image_processor(settings.vision),
+        image_processor=crop_processor(settings.vision),
         chat_template=TINY_TEMPLATE,
         architecture=ARCHITECTURES["llava"],
     )
@@ -181,12 +181,25 @@ def _texts(conversations: Iterable[Sequence[Mapping[str, str]]]) -> Iterator[str
 
 
 def _untrained_llava(settings: TinyLlava, tokenizer: Any) -> Any:
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration(
+        tiny_config(
+            settings,
+            vocabulary=len(tokenizer),
+            image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
     )
+
+
+def tiny_config(
+    settings: TinyLlava, *, vocabulary: int, image_token_index: int = 3, **tokens: int
+) -> Any:
+    """The configuration that transformers builds a small LLaVA from."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
     vision, language = settings.vision, settings.language
     tower = CLIPVisionConfig(
@@ -199,7 +212,7 @@ def _untrained_llava(settings: TinyLlava, tokenizer: Any) -> Any:
         projection_dim=vision.hidden_size,
     )
     llama = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=language.hidden_size,
         intermediate_size=4 * language.hidden_size,
         num_hidden_layers=language.layers,
@@ -207,22 +220,19 @@ def _untrained_llava(settings: TinyLlava, tokenizer: Any) -> Any:
         num_key_value_heads=language.heads,
         max_position_embeddings=language.max_tokens,
         initializer_range=language.init_std,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **tokens,
     )
-    config = LlavaConfig(
+    return LlavaConfig(
         vision_config=tower,
         text_config=llama,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=image_token_index,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=(vision.image_size // vision.patch_size) ** 2,
     )
-    return LlavaForConditionalGeneration(config)
 
 
-def _image_processor(vision: Vision) -> Any:
+def crop_processor(vision: Vision) -> Any:
     """Crops instead of resizing: resampling would wash out the traces."""
     from transformers import CLIPImageProcessorPil
 
@@ -266,17 +276,16 @@ def load_checkpoint(settings: Checkpoint, *, quantised: bool = False) -> Assembl
     One that holds adapters is put on its base. `quantised` has the linear layers of the language
     model in 4 bits.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor
 
     name = settings.name
     _check_folder(name)
     base = read_base(Path(name))
-    with _explain_failure(name):
+    with explain_failure(name):
         config = AutoConfig.from_pretrained(name, **NO_FOREIGN_CODE)
-        architecture = _find_architecture(name, config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(name, **NO_FOREIGN_CODE)
+        architecture = find_architecture(name, config.model_type)
         image_processor = AutoImageProcessor.from_pretrained(name, backend="pil", **NO_FOREIGN_CODE)
-        template = _find_template(name, tokenizer)
+        tokenizer, template = find_tokenizer(name)
     if base is None:
         model = _load_weights(name, settings.dtype, architecture, quantised=quantised)
     else:
@@ -302,7 +311,7 @@ def _load_weights(name: str, dtype: str, architecture: Architecture, *, quantise
     options: dict[str, Any] = {}
     if quantised:
         options = {"quantization_config": _four_bits(architecture), "device_map": "auto"}
-    with _explain_failure(name):
+    with explain_failure(name):
         return AutoModelForImageTextToText.from_pretrained(
             name, dtype=getattr(torch, dtype), **options, **NO_FOREIGN_CODE
         )
@@ -332,7 +341,8 @@ def _check_folder(name: str) -> None:
 
 
 @contextmanager
-def _explain_failure(name: str) -> Iterator[None]:
+def explain_failure(name: str) -> Iterator[None]:
+    """Have what transformers says of a checkpoint become a ConfigError."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
@@ -343,7 +353,8 @@ def _explain_failure(name: str) -> Iterator[None]:
         ) from None
 
 
-def _find_architecture(name: str, model_type: str) -> Architecture:
+def find_architecture(name: str, model_type: str) -> Architecture:
+    """How to handle a checkpoint; a ConfigError for a type that is not supported."""
     try:
         return ARCHITECTURES[model_type]
     except KeyError:
@@ -353,14 +364,15 @@ def _find_architecture(name: str, model_type: str) -> Architecture:
         ) from None
 
 
-def _find_template(name: str, tokenizer: Any) -> str:
-    """The chat template of the processor, else of the tokenizer."""
-    from transformers import ProcessorMixin
+def find_tokenizer(name: str) -> tuple[Any, str]:
+    """The tokenizer of a checkpoint, and the chat template of its processor, else of it itself."""
+    from transformers import AutoTokenizer, ProcessorMixin
 
+    tokenizer = AutoTokenizer.from_pretrained(name, **NO_FOREIGN_CODE)
     settings, _ = ProcessorMixin.get_processor_dict(name)
     template = settings.get("chat_template") or tokenizer.chat_template
     if isinstance(template, Mapping):
         template = template.get("default")
     if not template:
         raise ConfigError(f"model.name: {name} has no chat template")
-    return str(template)
+    return tokenizer, str(template)

@@ -1,6 +1,7 @@
 """python -m training.run CONFIG --shards DIR --images DIR --out DIR [key=value ...]
 
 Trains a model on a FakeInstruct shard set, scores it on the test split and writes a run folder.
+With --plan it says what that would take, and stops.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from core.errors import ConfigError
 from core.records import Split
 from instruct_builder.shards import MANIFEST
 from training.config import TinyLlava, TrainingConfig, dump_config, load_config
-from training.inputs import Inputs, read_inputs
+from training.inputs import Inputs, read_inputs, with_steps
 from training.progress import counting
 
 if TYPE_CHECKING:
@@ -37,27 +38,61 @@ Log = Callable[[dict[str, Any]], None]
 
 @app.command()
 @one_line_errors()
-def main(
+def main(  # noqa: PLR0913, these are the options of the command
     config: Annotated[Path, typer.Argument(help="Training file, such as training/tiny.yaml.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
     ] = None,
     *,
-    shards: Annotated[Path, typer.Option(help="Folder of the FakeInstruct shards.")],
-    images: Annotated[Path, typer.Option(help="Image store that the shards point into.")],
-    out: Annotated[Path, typer.Option(help="Folder of this run; must not exist yet.")],
+    shards: Annotated[
+        Path | None, typer.Option(help="Folder of the FakeInstruct shards.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Image store that the shards point into.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of this run; must not exist yet.", show_default=False),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out where it was cut short.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Say what the run would take, without weights, and stop."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
 ) -> None:
     """Train on a shard set, score the test split, write a run folder with a report."""
     from training.report import render_text
     from training.run_folder import RunFolder
 
     settings = load_config(config, overrides or ())
+    if plan:
+        typer.echo(describe_plan(settings, shards, as_json=as_json))
+        return
+    if as_json:
+        raise ConfigError("--json goes with --plan; the figures of a run are in its report.json")
+    if shards is None or images is None or out is None:
+        raise ConfigError(
+            "name the shards, their image store and a folder for the run with "
+            "--shards, --images and --out"
+        )
     report = run(settings, shards=shards, images=images, out=out, resume=resume)
     if report is not None:
         typer.echo(render_text(report, RunFolder(out).path))
+
+
+def describe_plan(config: TrainingConfig, shards: Path | None, *, as_json: bool) -> str:
+    """What a run would take: parameters, memory, steps, tokens."""
+    import transformers
+
+    from training.plan import make_plan, to_json, to_text
+
+    transformers.logging.set_verbosity_error()
+    plan = make_plan(config, shards)
+    return to_json(plan) if as_json else to_text(plan)
 
 
 def run(
@@ -74,8 +109,9 @@ def run(
     from training.run_folder import RunFolder
     from training.test_split import with_others
 
-    folder, resolved = RunFolder(out), dump_config(config)
     inputs = read_inputs(config, shards, images)
+    config = with_steps(config, inputs.rows)
+    folder, resolved = RunFolder(out), dump_config(config)
     manifest = (shards / MANIFEST).read_bytes()
     processes = join_processes(choose_device(config))
     progress = processes.agree(folder.progress(resolved, manifest))

@@ -113,10 +113,15 @@ def _cut(tree: Tree, count: int, assembly: Assembly) -> tuple[Encoded, list[Enco
     """The prefix of a tree with its image tokens, and what is left of each row."""
     rows = [expand_image(row, count, assembly.image_token_id) for row in tree.rows]
     end_of_image = tree.rows[0].input_ids.index(assembly.image_token_id) + count
-    end = min(_shareable(rows[0], row) for row in rows)
+    end = shared_length(rows)
     if end < end_of_image:
         raise PermanentError("the conversations about one image differ before the image ends")
     return _part(rows[0], slice(end)), [_part(row, slice(end, None)) for row in rows]
+
+
+def shared_length(rows: Sequence[Encoded]) -> int:
+    """Tokens that all rows have in common at their start, answers left out."""
+    return min(_shareable(rows[0], row) for row in rows)
 
 
 def _shareable(first: Encoded, row: Encoded) -> int:
