@@ -11,7 +11,7 @@ import yaml
 from annotation.fakechain import Images
 from annotation.quality import agreement_as_text
 from core.markdown import count_table, plain
-from core.recipe import REHEARSAL, Recipe
+from core.recipe import Recipe, is_simulated
 from core.records import NO_VALUE, ReviewLevel, Source
 from db.quality import Agreement
 
@@ -80,7 +80,7 @@ def _header(facts: ExportFacts) -> dict[str, object]:
 
 
 def _is_simulated(facts: ExportFacts) -> bool:
-    return REHEARSAL in facts.counts["teacher"]
+    return any(map(is_simulated, facts.counts["teacher"]))
 
 
 def _body(facts: ExportFacts) -> Iterator[str]:

@@ -60,6 +60,7 @@ def build_chain(
         reasoning=clean,
         review_level=level,
         contradictions=len(reasoning.findings) - len(supporting),
+        merged_teachers=draft.merged_teachers,
     )
 
 

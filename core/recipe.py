@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -27,6 +28,7 @@ from core.servers import server_of
 from core.settings import Settings
 from core.split import SplitPlan
 from core.taxonomy import Taxonomy
+from core.topics import Topic, Topics
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 DEFAULT_RECIPE = RECIPES / "fakescope"
@@ -36,10 +38,16 @@ EXEMPLARS_FILE = "exemplars.yaml"
 MERGED_FILE = "exemplars-merged.yaml"
 """further exemplars, as `python -m annotation exemplars --write` leaves them"""
 GOLD_FILE = "gold.yaml"
+TOPICS_FILE = "topics.yaml"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """ten times as fast where PyYAML was built with libyaml, as its wheels are"""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def is_simulated(model: str) -> bool:
+    """Whether the rehearsal teacher answers under this name: `rehearsal`, or `rehearsal-...`."""
+    return model == REHEARSAL or model.startswith(f"{REHEARSAL}-")
 
 
 class Strict(BaseModel):
@@ -59,6 +67,34 @@ class Views(Strict):
     """pixels a side"""
     jpeg_quality: int | None = Field(None, ge=1, le=100)
     """how both are encoded; without it as PNG, which loses nothing"""
+
+
+class Merge(Strict):
+    """How an arm words what other arms agree on; who raised what is counted without it."""
+
+    arms: tuple[str, ...] = Field(min_length=2)
+    """whose drafts are read, once each has drafted the image or set it aside"""
+    votes: int = Field(2, ge=1)
+    """drafts that must raise a point; also the fewest drafts that are merged"""
+    opening: str
+    """the sentence that the conclusion begins with; `{label}` is real or fake"""
+
+    def opens(self, label: Authenticity) -> str:
+        return self.opening.format(label=label.value)
+
+    @field_validator("opening")
+    @classmethod
+    def _has_only_the_label(cls, opening: str) -> str:
+        names = {name for _, name, _, _ in Formatter().parse(opening) if name is not None}
+        if names - {"label"}:
+            raise ValueError("may hold the placeholder {label} only")
+        return opening
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.votes > len(self.arms):
+            raise ValueError(f"{len(self.arms)} arms cannot give {self.votes} votes")
+        return self
 
 
 class Arm(Strict):
@@ -85,6 +121,16 @@ class Arm(Strict):
     """how long a reply is waited for; decides no draft"""
     limits: Limits | None = None
     """what its teacher allows in a minute; decides no draft"""
+    sorts: bool = False
+    """asks what images show of which nobody has said it; drafts nothing"""
+    merge: Merge | None = None
+    """reads the drafts of other arms, and is shown no picture"""
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Self:
+        if sum((self.control, self.sorts, self.merge is not None)) > 1:
+            raise ValueError(f"arm {self.name}: control, sorts and merge exclude one another")
+        return self
 
     @model_validator(mode="after")
     def _a_control_takes_no_share(self) -> Self:
@@ -99,6 +145,14 @@ class Demonstrations(Strict):
     use: bool = True
     send_pictures: bool = False
     """also the pictures of those exemplars that have one"""
+
+
+class HardFakes(Strict):
+    """Fakes in which there may be nothing to see, and the prompt that says so."""
+
+    mode: str
+    """names the prompt that takes the place of the arms' own"""
+    generators: tuple[str, ...] = Field(min_length=1)
 
 
 class BatchSettings(Strict):
@@ -124,6 +178,7 @@ class Drafting(Strict):
     guidance: Literal["none", "all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "none"
     """trace categories that steer the teacher where no expert has chosen any"""
     demonstrations: Demonstrations = Demonstrations()
+    hard_fakes: HardFakes | None = None
     calls_in_flight: int = Field(16, ge=1, le=256)
     claim_size: int = Field(64, ge=1, le=1000)
     claim_seconds: int = Field(300, ge=10)
@@ -446,6 +501,8 @@ class Recipe(Strict):
     """files by exemplar id; empty unless the recipe sends them"""
     gold: tuple[GoldEntry, ...] = ()
     """images with known right answers, beside those that an adjudicator has settled"""
+    topics: tuple[Topic, ...] = ()
+    """what images may show; empty: every image is inspected in the same way"""
 
     @property
     def name(self) -> str:
@@ -462,6 +519,18 @@ class Recipe(Strict):
         if chosen == "none":
             return ()
         return tuple(name for name in self.taxonomy.ids if chosen == "all" or name in chosen)
+
+    def waits_for(self, arm: Arm) -> tuple[str, ...]:
+        """The arms that must have ended with an image before this one begins."""
+        if arm.merge is not None:
+            return arm.merge.arms
+        return () if arm.sorts else tuple(other.name for other in self.arms if other.sorts)
+
+    def mode_of(self, arm: Arm, generator: str | None) -> str:
+        """Which prompt an arm uses for an image by this generator."""
+        hard = self.settings.drafting.hard_fakes
+        asks = arm.merge is None and not arm.sorts and not arm.control
+        return hard.mode if hard and asks and generator in hard.generators else arm.mode
 
     def arm(self, name: str) -> Arm:
         for arm in self.arms:
@@ -492,6 +561,7 @@ def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
         exemplars=tuple(entry.record() for entry in exemplars),
         exemplar_pictures=pictures,
         gold=_read_gold(folder / GOLD_FILE),
+        topics=_read_topics(folder / TOPICS_FILE),
     )
     _check_references(recipe)
     return recipe
@@ -530,6 +600,7 @@ def configured_recipe(folder: Path, settings: Settings) -> Recipe:
         for arm in recipe.arms
     )
     _check_limits(arms, where=f"recipe {recipe.name}")
+    _check_merges(arms, where=f"recipe {recipe.name} with OPENAI_BASE_URL")
     drafting = recipe.settings.drafting.model_copy(update={"arms": arms})
     return recipe.model_copy(
         update={
@@ -554,15 +625,34 @@ def _drafting_digest(folder: Path, drafting: Drafting, pictures: Mapping[str, by
     settings = drafting.model_dump(
         mode="json",
         include={"arms", "seed", "guidance", "demonstrations"},
-        exclude={"arms": {"__all__": {"limits", "timeout_s"}}},
+        exclude={"arms": {"__all__": {"limits", "timeout_s", "sorts", "merge"}}},
     )
-    if drafting.blind:  # campaigns without blind experts keep the digest that they had before
-        settings["blind"] = True
+    settings |= _later_settings(drafting)
     sent = {name: sha256_bytes(data) for name, data in pictures.items()}
     return sha256_text(
         canonical_json([settings, sent])
-        + _digest(folder, "prompts", "taxonomy.yaml", "rehearsal.yaml", EXEMPLARS_FILE, MERGED_FILE)
+        + _digest(
+            folder,
+            "prompts",
+            "taxonomy.yaml",
+            TOPICS_FILE,
+            "rehearsal.yaml",
+            EXEMPLARS_FILE,
+            MERGED_FILE,
+        )
     )
+
+
+def _later_settings(drafting: Drafting) -> dict[str, Any]:
+    """Campaigns that do without what came later keep the digest that they had before."""
+    tasks = {
+        arm.name: arm.model_dump(mode="json", include={"sorts", "merge"})
+        for arm in drafting.arms
+        if arm.sorts or arm.merge
+    }
+    hard = drafting.hard_fakes
+    later = {"tasks": tasks, "hard_fakes": hard and hard.model_dump(mode="json")}
+    return {name: value for name, value in {"blind": drafting.blind, **later}.items() if value}
 
 
 def _read_exemplars(folder: Path) -> tuple[ExemplarEntry, ...]:
@@ -575,6 +665,10 @@ def _read_exemplars(folder: Path) -> tuple[ExemplarEntry, ...]:
 
 def _read_gold(path: Path) -> tuple[GoldEntry, ...]:
     return read_model(path, GoldFile).gold if path.is_file() else ()
+
+
+def _read_topics(path: Path) -> tuple[Topic, ...]:
+    return read_model(path, Topics).topics if path.is_file() else ()
 
 
 def _read_exemplar_pictures(
@@ -597,11 +691,18 @@ def _read_exemplar_pictures(
 def _check_references(recipe: Recipe) -> None:
     _check_chain_arms(recipe)
     _check_limits(recipe.arms, where=str(recipe.folder / "recipe.yaml"))
-    for arm in recipe.arms:
-        if arm.mode not in recipe.prompts:
-            raise ConfigError(
-                f"recipe {recipe.name}, arm {arm.name}: there is no prompts/{arm.mode}.jinja"
-            )
+    hard = recipe.settings.drafting.hard_fakes
+    modes = {f"arm {arm.name}": arm.mode for arm in recipe.arms}
+    for where, mode in (modes | ({"hard_fakes": hard.mode} if hard else {})).items():
+        if mode not in recipe.prompts:
+            raise ConfigError(f"recipe {recipe.name}, {where}: there is no prompts/{mode}.jinja")
+    _check_merges(recipe.arms, where=str(recipe.folder / "recipe.yaml"))
+    for topic in recipe.topics:
+        for side in Authenticity:
+            where = f"{TOPICS_FILE}: {topic.id}.{side.value}"
+            _check_categories(recipe, tuple(topic.points(side)), where=where)
+    if not recipe.topics and any(arm.sorts for arm in recipe.arms):
+        raise ConfigError(f"{recipe.folder}: an arm sorts, and there is no {TOPICS_FILE}")
     guidance = recipe.settings.drafting.guidance
     if not isinstance(guidance, str):
         _check_categories(recipe, guidance, where="recipe.yaml: drafting.guidance")
@@ -613,6 +714,26 @@ def _check_references(recipe: Recipe) -> None:
             recipe.arm(name)
     for entry in recipe.gold:
         _check_categories(recipe, entry.categories, where=f"{GOLD_FILE}: {entry.image}")
+
+
+def _check_merges(arms: Sequence[Arm], *, where: str) -> None:
+    """Merged arms stand before the one that merges them, see all images, and are not one voice."""
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        voices: dict[tuple[str, str], str] = {}
+        for name in arm.merge.arms if arm.merge else ():
+            if name not in seen:
+                raise ConfigError(f"{where}: arm {arm.name} merges {name!r}, no arm before it")
+            other = seen[name]
+            if other.sorts or other.merge or other.control or other.share or other.sample:
+                raise ConfigError(f"{where}: {name} does not draft every image: not to be merged")
+            twin = voices.setdefault((server_of(other.teacher), other.model), name)
+            if twin != name:
+                raise ConfigError(
+                    f"{where}: {twin} and {name} ask the same model, which has one vote: name a "
+                    "teacher and a model in each of the arms"
+                )
+        seen[arm.name] = arm
 
 
 def _check_limits(arms: Iterable[Arm], *, where: str) -> None:
@@ -632,8 +753,9 @@ def _check_chain_arms(recipe: Recipe) -> None:
     arms = [recipe.arm(name) for name in recipe.settings.drafting.chain_arms]
     where = f"{recipe.folder / 'recipe.yaml'}: drafting.chain_arms"
     for arm in arms:
-        if arm.control:
-            raise ConfigError(f"{where}: {arm.name} is a control; its drafts become no chains")
+        if arm.control or arm.sorts:
+            what = "is a control; its drafts become no chains" if arm.control else "drafts nothing"
+            raise ConfigError(f"{where}: {arm.name} {what}")
         if len(arms) > 1 and arm.share is None:
             raise ConfigError(f"{where}: several arms are named, and {arm.name} has no share")
 

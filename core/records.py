@@ -61,6 +61,8 @@ class WorkState(StrEnum):
 
     NEW = "new"
     GUIDED = "guided"
+    WAITING = "waiting"
+    """other arms are to have ended with the image first"""
     DRAFTING = "drafting"
     DRAFTED = "drafted"
     IN_REVIEW = "in_review"
@@ -508,7 +510,23 @@ class Draft:
     """of all pictures, those of exemplars too"""
     request_text_id: str | None = None
     """of what the teacher was told; None: that was not stored yet"""
+    glaring: tuple[str, ...] = ()
+    """categories of findings that the teacher calls plain at first sight"""
+    merged: tuple[str, ...] = ()
+    """ids of the drafts whose votes it words, in the order of their arms"""
+    merged_teachers: tuple[str, ...] = ()
+    """of these drafts"""
     reasoning: Reasoning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTopic:
+    """What an image shows, in one word, and who said so."""
+
+    image_id: str
+    said_by: str
+    """`collection`, or the name of an arm that was asked"""
+    topic: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -620,6 +638,13 @@ class ReasoningChain:
     review_level: ReviewLevel
     contradictions: int
     """findings of the draft that spoke against the known label and were left out"""
+    merged_teachers: tuple[str, ...] = ()
+    """whose votes the draft words; none where its teacher looked itself"""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Whose words it may hold, each once."""
+        return tuple(dict.fromkeys([*self.merged_teachers, self.teacher]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

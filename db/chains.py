@@ -26,6 +26,7 @@ CHAIN_COLUMNS = (
     ChainRow.teacher,
     ChainRow.review_level,
     ChainRow.contradictions,
+    ChainRow.merged_teachers,
 )
 
 
@@ -171,6 +172,7 @@ def _chain_of(
         reasoning=reasoning,
         review_level=row["review_level"],
         contradictions=row["contradictions"],
+        merged_teachers=row["merged_teachers"],
     )
 
 
@@ -184,4 +186,5 @@ def _chain_values(chain: ReasoningChain) -> dict[str, object]:
         "teacher": chain.teacher,
         "review_level": chain.review_level,
         "contradictions": chain.contradictions,
+        "merged_teachers": chain.merged_teachers,
     }

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import PermanentError, StateError
 from core.ids import content_id
-from core.records import Attempt, AttemptOutcome, Claim, Draft, TeacherReply, Usage
+from core.records import Attempt, AttemptOutcome, Draft, TeacherReply, Usage
 from core.servers import server_of
 from db.columns import Dollars, exact_sum, storable
 from db.days import correct_days, day_of, reserve_on_day
@@ -34,7 +34,6 @@ from db.reasonings import reasonings_of, save_reasonings
 from db.statements import batches, insert_missing, stream
 from db.tables import AttemptRow, CampaignRow, DraftRow, ReplyRow, table_of
 from db.tombstones import is_withdrawn, withdrawn_among
-from db.work import drafted_or_lost
 
 ATTEMPTS = table_of(AttemptRow)
 CAMPAIGNS = table_of(CampaignRow)
@@ -439,16 +438,6 @@ def attempts_by_outcome(session: Session, campaign_id: str) -> dict[AttemptOutco
         .order_by(AttemptRow.outcome)
     )
     return dict(rows.all())
-
-
-def keep_drafts(
-    session: Session, drafted: Sequence[tuple[Claim, Draft]]
-) -> list[StateError | None]:
-    """Store the drafts of claims and end these claims; StateError for one that was taken away."""
-    results = drafted_or_lost(session, [claim for claim, _ in drafted])
-    held = zip(drafted, results, strict=True)
-    save_drafts(session, [draft for (_, draft), lost in held if lost is None])
-    return results
 
 
 def save_drafts(session: Session, drafts: Sequence[Draft]) -> set[str]:

@@ -12,7 +12,7 @@ from sqlalchemy import Exists, String, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from core.quality import ReviewedDraft
-from core.recipe import REHEARSAL, Arm
+from core.recipe import REHEARSAL, Arm, is_simulated
 from core.records import AttemptOutcome, Authenticity, Correction, ReviewLevel, WorkState
 from db.batches import WaitingBatch, waiting_batches
 from db.chains import count_chains_by_level
@@ -290,7 +290,7 @@ def _costs_beside(sums: Any) -> ArmCosts:
     return ArmCosts(
         arm=sums.arm,
         model=sums.model,
-        is_simulated=sums.model == REHEARSAL,
+        is_simulated=is_simulated(sums.model),
         calls=sums.calls,
         drafts=0,
         due=0,

@@ -121,6 +121,16 @@ class ProvenanceRow(Row):
     __table_args__ = (Index(None, "name"),)
 
 
+class TopicRow(Row):
+    """What an image shows, as somebody said."""
+
+    __tablename__ = "topics"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), primary_key=True)
+    said_by: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str]
+
+
 class FileRow(Row):
     __tablename__ = "imported_files"
 
@@ -404,6 +414,10 @@ class DraftRow(Row):
     bytes_sent: Mapped[int] = mapped_column(BigInteger)
     request_text_id: Mapped[str | None]
     """of a row of `request_texts`; SQLite adds no foreign key to a table that is there"""
+    glaring: Mapped[tuple[str, ...]] = mapped_column(Names, server_default="[]")
+    merged: Mapped[tuple[str, ...]] = mapped_column(Names, server_default="[]")
+    """ids of drafts"""
+    merged_teachers: Mapped[tuple[str, ...]] = mapped_column(Names, server_default="[]")
     superseded_by: Mapped[str | None] = mapped_column(
         ForeignKey("drafts.draft_id", deferrable=True, initially="DEFERRED")
     )
@@ -458,6 +472,7 @@ class ChainRow(Row):
     arm: Mapped[str]
     draft_id: Mapped[str] = mapped_column(ForeignKey(DraftRow.draft_id), index=True)
     teacher: Mapped[str]
+    merged_teachers: Mapped[tuple[str, ...]] = mapped_column(Names, server_default="[]")
     review_level: Mapped[ReviewLevel]
     contradictions: Mapped[int]
     superseded_by: Mapped[str | None] = mapped_column(

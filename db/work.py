@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from core.errors import StateError
 from core.ids import content_id
@@ -16,7 +16,7 @@ from core.records import Claim, WorkState
 from db.statements import batches, change, insert_missing
 from db.tables import DUE_STATES, CampaignRow, GuidanceRow, TombstoneRow, WorkRow, table_of
 
-UNDRAFTED = (*DUE_STATES, WorkState.DRAFTING)
+UNDRAFTED = (*DUE_STATES, WorkState.WAITING, WorkState.DRAFTING)
 IN_HAND = (WorkState.DRAFTED, WorkState.IN_REVIEW)
 # written into the SQL as it stands, or neither database would see that its partial index fits
 IS_DUE = WorkRow.state.in_(bindparam("due", DUE_STATES, expanding=True, literal_execute=True))
@@ -124,7 +124,14 @@ def take_turn(session: Session, campaign_id: str, *, now: datetime, every: timed
     )
 
 
-def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
+def add_work(
+    session: Session,
+    campaign_id: str,
+    arm: str,
+    image_ids: Sequence[str],
+    *,
+    state: WorkState = WorkState.NEW,
+) -> int:
     """Put these images before an arm, those that it has not seen; returns how many.
 
     One that is withdrawn at this moment is not due.
@@ -135,7 +142,7 @@ def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[s
             "campaign_id": campaign_id,
             "arm": arm,
             "image_id": image_id,
-            "state": WorkState.NEW,
+            "state": state,
             "tries": 0,
         }
         for image_id in image_ids
@@ -146,9 +153,32 @@ def add_work(session: Session, campaign_id: str, arm: str, image_ids: Sequence[s
         WorkRow.image_id.in_(select(TombstoneRow.image_id)),
         WorkRow.campaign_id == campaign_id,
         WorkRow.arm == arm,
-        WorkRow.state == WorkState.NEW,
+        WorkRow.state == state,
     )
     return added - change(session, withdrawn.values(state=WorkState.WITHDRAWN))
+
+
+def release_waiting(
+    session: Session, campaign_id: str, arm: str, *, waits_for: Sequence[str]
+) -> int:
+    """Work whose image all arms in `waits_for` have drafted or set aside is due; returns how much.
+
+    An arm that was never given the image holds nothing up.
+    """
+    other = aliased(WorkRow)
+    is_awaited = exists().where(
+        other.campaign_id == campaign_id,
+        other.arm.in_(waits_for),
+        other.image_id == WorkRow.image_id,
+        other.state.in_(UNDRAFTED),
+    )
+    ready = update(WorkRow).where(
+        WorkRow.campaign_id == campaign_id,
+        WorkRow.arm == arm,
+        WorkRow.state == WorkState.WAITING,
+        ~is_awaited,
+    )
+    return change(session, ready.values(state=WorkState.NEW))
 
 
 def release_guided(session: Session, campaign_id: str, arm: str) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from core.command_line import one_line_errors
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from core.printable import printable
 from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe, load_recipe
 from core.records import Authenticity, Source
@@ -32,6 +32,7 @@ from generation.audit import write_audit
 from generation.batch import give_up_lost, run_batches
 from generation.batch_desk import open_batch_desk
 from generation.benchmarks import hash_list, register_benchmark
+from generation.brief import briefs_for
 from generation.campaign import Campaign, check_ceiling, prepare, progress
 from generation.compare import as_text as compared_as_text
 from generation.compare import compare_arms
@@ -43,12 +44,11 @@ from generation.forgetting import forget
 from generation.ingest import ingest as ingest_folder
 from generation.normalise import NormaliseSummary
 from generation.normalise import normalise as normalise_images
-from generation.prompt import printed_requests
+from generation.prompt import printed_request
 from generation.provenance import NOTHING as NO_PROVENANCE
 from generation.provenance import summarise as summarise_provenance
 from generation.provenance import table as provenance_table
 from generation.reparse import reparse
-from generation.steering import steering
 from imaging.layouts import NAMES
 from imaging.store import ImageStore
 from teacher.rehearsal import start_rehearsal
@@ -314,10 +314,15 @@ def prompt(
         raise ConfigError(f"image {image_id} has no label: only labelled images are drafted")
     data = ImageStore(settings.image_store).read(image.path)
     arms = chosen.arms if arm is None else (chosen.arm(arm),)
-    guidance = {
-        each.name: steering(database, chosen, each, [image_id]).get(image_id, ()) for each in arms
-    }
-    requests = printed_requests(image, data, recipe=chosen, arms=arms, guidance=guidance)
+    requests = {}
+    for each in arms:
+        brief = briefs_for(database, chosen, each, [image])[image_id]
+        try:
+            brief.check()
+        except DataError as error:
+            requests[each.name] = {"not asked": str(error)}
+        else:
+            requests[each.name] = printed_request(brief.render(data))
     typer.echo(json.dumps(requests, indent=2, ensure_ascii=False))
 
 

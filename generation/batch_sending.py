@@ -22,6 +22,7 @@ from core.records import (
     Claim,
     Draft,
     ImageRecord,
+    ImageTopic,
     TeacherRequest,
 )
 from db.batches import (
@@ -37,13 +38,11 @@ from db.batches import (
     take_over_claims,
 )
 from db.images import images_by_id
-from db.ledger import keep_drafts
 from db.request_texts import keep_request_text
+from db.results import keep_results
 from db.work import claim, extend_claims, quarantine, release
 from generation.batch_desk import HOLD_SECONDS, BatchDesk, BatchSeat, Standing
-from generation.parse import draft_of, parse_draft
-from generation.prompt import render
-from generation.steering import steering
+from generation.brief import brief_for
 from teacher.batch import RemoteBatch, input_line
 from teacher.failures import FailedCall, Unacceptable
 from teacher.policy import reask_of
@@ -147,7 +146,7 @@ class Sending:
     def _place(self, claims: Sequence[Claim]) -> None:
         with self.desk.database.read() as session:
             images = images_by_id(session, [item.image_id for item in claims])
-        drafts: list[tuple[Claim, Draft]] = []
+        done: list[tuple[Claim, Draft | ImageTopic]] = []
         questions: dict[str, list[Question]] = defaultdict(list)
         for item in claims:
             try:
@@ -155,12 +154,12 @@ class Sending:
             except DataError as error:
                 self._set_aside(item, str(error))
                 continue
-            if isinstance(step, Draft):
-                drafts.append((item, step))
-            else:
+            if isinstance(step, Question):
                 questions[item.arm].append(step)
+            else:
+                done.append((item, step))
         with self.desk.database.write() as session:
-            self.drafted += keep_drafts(session, drafts).count(None)
+            self.drafted += keep_results(session, done).count(None)
         for arm, asked in questions.items():
             self._put(self.desk.seats[arm], asked)
 
@@ -224,38 +223,29 @@ class Sending:
             quarantine(session, item.work_id, reason)
 
 
-def next_step(desk: BatchDesk, item: Claim, image: ImageRecord) -> Draft | Question:
-    """A draft where a usable reply is stored, else what is to be asked next.
+def next_step(desk: BatchDesk, item: Claim, image: ImageRecord) -> Draft | ImageTopic | Question:
+    """A result where a usable reply is stored, else what is to be asked next.
 
     DataError when the image cannot be asked about, or was asked about often enough.
     """
-    if image.label is None:
-        raise DataError(f"image {image.image_id} has no label; only labelled images are drafted")
     if item.tries > desk.recipe.settings.drafting.max_claims:
         raise DataError(f"claimed {item.tries - 1} times and never finished: it may end its worker")
     seat = desk.seats[item.arm]
-    guided = steering(desk.database, desk.recipe, seat.arm, [image.image_id])
-    rendered = render(
-        image,
-        desk.store.read(image.path),
-        recipe=desk.recipe,
-        arm=seat.arm,
-        guidance=guided.get(image.image_id, ()),
-    )
+    brief = brief_for(desk.database, desk.recipe, seat.arm, image)
+    rendered = brief.render(desk.store.read(image.path))
     keep_request_text(desk.database, rendered.text)
-    told = None if seat.arm.control else image.label
     request = rendered.request
     reasks_left = desk.recipe.settings.drafting.max_reasks
     while (reply := seat.ledger.stored_reply(request_hash(request))) is not None:
         try:
-            reasoning = parse_draft(reply, taxonomy=desk.recipe.taxonomy, label=told)
+            said = brief.read(reply)
         except DataError as error:
             if not reasks_left:
                 raise
             reasks_left -= 1
             request = reask_of(request, str(error))
         else:
-            return draft_of(reasoning, reply, rendered, work=item)
+            return brief.result(said, reply, rendered, work=item)
     return _question(seat, item, request)
 
 

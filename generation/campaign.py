@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from core.errors import ConfigError
 from core.recipe import Arm, Recipe
@@ -13,6 +14,7 @@ from db.batches import images_in_batches
 from db.engine import Database
 from db.images import labelled_images, source_names
 from db.work import (
+    UNDRAFTED,
     add_work,
     given_image_ids,
     open_campaign,
@@ -21,9 +23,11 @@ from db.work import (
     work_counts,
 )
 from generation.arms import images_for
+from generation.brief import briefs_for
 from generation.desk import is_local
 from generation.plan import ArmPlan, plan_arms
-from generation.steering import steer, steerable, steering
+from generation.stages import let_go_on, unsorted
+from generation.steering import steer, steerable
 from imaging.store import ImageStore
 
 
@@ -76,16 +80,15 @@ def prepare(
         resume_campaign(session, campaign_id)
     chosen = {arm.name: _give(database, campaign_id, arm, images, recipe) for arm in recipe.arms}
     due = {name: _undrafted(database, campaign_id, name, given) for name, given in chosen.items()}
-    guided = {
-        arm.name: steering(database, recipe, arm, [image.image_id for image in due[arm.name]])
-        for arm in recipe.arms
-    }
+    let_go_on(database, recipe)
     return Campaign(
         campaign_id=campaign_id,
         images=len(images),
         drafts=sum(map(len, chosen.values())),
         due=sum(len(missing) for missing in due.values()),
-        plans=plan_arms(recipe, store, due, guided=guided, in_batches=in_batches),
+        plans=plan_arms(
+            recipe, store, due, brief=partial(briefs_for, database, recipe), in_batches=in_batches
+        ),
         leaves_machine=not all(is_local(arm) for arm in recipe.arms),
     )
 
@@ -105,7 +108,7 @@ def progress(database: Database, campaign: Campaign) -> Progress:
     with database.read() as session:
         counts = work_counts(session, campaign.campaign_id)
         in_batches = images_in_batches(session, campaign.campaign_id)
-    undrafted = sum(counts.get(s, 0) for s in (WorkState.NEW, WorkState.GUIDED, WorkState.DRAFTING))
+    undrafted = sum(counts.get(state, 0) for state in UNDRAFTED)
     waiting = undrafted - in_batches
     return Progress(
         done=max(0, campaign.due - waiting),
@@ -126,9 +129,10 @@ def _give(
     with database.read() as session:
         given = set() if arm.sample is None else given_image_ids(session, campaign_id, arm.name)
         chosen = images_for(arm, images, recipe.settings.drafting, given=given)
-    chosen = steerable(database, recipe, arm, chosen)
+    chosen = unsorted(database, recipe, arm, steerable(database, recipe, arm, chosen))
+    state = WorkState.WAITING if recipe.waits_for(arm) else WorkState.NEW
     with database.write() as session:
-        add_work(session, campaign_id, arm.name, [image.image_id for image in chosen])
+        add_work(session, campaign_id, arm.name, [i.image_id for i in chosen], state=state)
     steer(database, recipe, arm, campaign_id)
     return chosen
 

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 
 from core.errors import DataError
 from core.recipe import Arm, Recipe
-from core.records import Draft, ImageRecord, TeacherReply
+from core.records import Draft, TeacherReply
 from db.engine import Database
 from db.images import images_by_id
 from db.ledger import drafts, replies_about
 from db.work import campaign_id_of, given_image_ids, set_aside
-from generation.parse import WrongVerdict, parse_draft
+from generation.brief import Brief, briefs_for
+from generation.parse import WrongVerdict
 
 BLOCK = 500
 """images whose replies are read at a time"""
@@ -77,21 +78,18 @@ class _DraftSums:
 
 @dataclass(slots=True, kw_only=True)
 class _ReplySums:
-    recipe: Recipe
-    arm: Arm
     replies: int = 0
     unusable: int = 0
     wrong_verdicts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def add(self, reply: TeacherReply, image: ImageRecord) -> None:
+    def add(self, reply: TeacherReply, brief: Brief) -> None:
         self.replies += 1
         self.prompt_tokens += reply.usage.prompt_tokens
         self.completion_tokens += reply.usage.completion_tokens
-        told = None if self.arm.control else image.label
         try:
-            parse_draft(reply, taxonomy=self.recipe.taxonomy, label=told)
+            brief.read(reply)
         except DataError as error:
             self.unusable += 1
             self.wrong_verdicts += isinstance(error, WrongVerdict)
@@ -100,18 +98,21 @@ class _ReplySums:
 def _figures(database: Database, recipe: Recipe, arm: Arm) -> ArmFigures:
     campaign_id = campaign_id_of(recipe)
     made = _DraftSums()
-    said = _ReplySums(recipe=recipe, arm=arm)
+    said = _ReplySums()
     with database.read() as session:
         image_ids = sorted(given_image_ids(session, campaign_id, arm.name))
         num_aside = len(set_aside(session, campaign_id, arm.name))
         for draft in drafts(session, campaign_id, arm.name):
             made.add(draft)
-        for start in range(0, len(image_ids), BLOCK):
-            block = image_ids[start : start + BLOCK]
+    for start in range(0, len(image_ids), BLOCK):
+        block = image_ids[start : start + BLOCK]
+        with database.read() as session:
             images = images_by_id(session, block)
-            for image_id, replies in replies_about(session, campaign_id, arm.name, block).items():
-                for reply in replies:
-                    said.add(reply, images[image_id])
+            replies = replies_about(session, campaign_id, arm.name, block)
+        briefs = briefs_for(database, recipe, arm, list(images.values()))
+        for image_id, about in replies.items():
+            for reply in about:
+                said.add(reply, briefs[image_id])
     return ArmFigures(
         arm=arm.name,
         model=arm.model,

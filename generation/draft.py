@@ -21,15 +21,14 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from core.errors import DataError, PermanentError, StateError, TransientError
-from core.records import Claim, Draft, ImageRecord
+from core.records import Claim, Draft, ImageRecord, ImageTopic
 from db.images import images_by_id
-from db.ledger import DRAFTS_RANK, keep_drafts
+from db.ledger import DRAFTS_RANK
 from db.request_texts import keep_request_text
+from db.results import keep_results
 from db.work import claim, extend_claims, quarantine, release, stopped_because
+from generation.brief import brief_for
 from generation.desk import Desk
-from generation.parse import draft_of, parse_draft
-from generation.prompt import render
-from generation.steering import steering
 from teacher.failures import RateLimited, Unreachable
 from teacher.gate import LONGEST_WAIT_S
 from teacher.policy import ask_until_usable
@@ -237,13 +236,13 @@ class _Shift:
         What is raised concerns more than this image.
         """
         try:
-            draft = self._ask(item, image)
+            done = self._ask(item, image)
         except StateError:
             return Outcome.UNSENT
         except (DataError, TransientError) as error:
             return self._end_without_draft(item, error)
         try:
-            self._desk.database.write_together(keep_drafts, (item, draft), rank=DRAFTS_RANK)
+            self._desk.database.write_together(keep_results, (item, done), rank=DRAFTS_RANK)
         except StateError:
             return Outcome.LOST
         return Outcome.DRAFTED
@@ -260,28 +259,16 @@ class _Shift:
         reason = f"failed {item.tries} times, the last time: {error}"
         return self._set_aside(item, reason, Outcome.EXHAUSTED)
 
-    def _ask(self, item: Claim, image: ImageRecord) -> Draft:
-        if image.label is None:
-            raise DataError(
-                f"image {image.image_id} has no label; only labelled images are drafted"
-            )
+    def _ask(self, item: Claim, image: ImageRecord) -> Draft | ImageTopic:
         if item.tries > self._settings.max_claims:
             raise DataError(
                 f"claimed {item.tries - 1} times and never finished: it may end workers"
             )
         desk, seat = self._desk, self._desk.seats[item.arm]
-        data = desk.store.read(image.path)
-        guided = steering(desk.database, desk.recipe, seat.arm, [image.image_id])
-        rendered = render(
-            image,
-            data,
-            recipe=desk.recipe,
-            arm=seat.arm,
-            guidance=guided.get(image.image_id, ()),
-        )
+        brief = brief_for(desk.database, desk.recipe, seat.arm, image)
+        rendered = brief.render(desk.store.read(image.path))
         keep_request_text(desk.database, rendered.text)
-        told = None if seat.arm.control else image.label
-        reasoning, reply = ask_until_usable(
+        said, reply = ask_until_usable(
             seat.teacher,
             rendered.request,
             ledger=seat.ledger,
@@ -292,10 +279,10 @@ class _Shift:
             slot=self._slots,
             max_tries=self._settings.max_tries,
             max_reasks=self._settings.max_reasks,
-            parse=lambda reply: parse_draft(reply, taxonomy=desk.recipe.taxonomy, label=told),
+            parse=brief.read,
             stop=self._closing,
         )
-        return draft_of(reasoning, reply, rendered, work=item)
+        return brief.result(said, reply, rendered, work=item)
 
     def _set_aside(self, item: Claim, reason: str, outcome: Outcome) -> Outcome:
         with self._desk.database.write() as session, suppress(StateError):

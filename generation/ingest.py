@@ -247,7 +247,7 @@ def _sort_out(
             elif found.refusal is not None:
                 register.refuse(found, Refusal(found.refusal, is_lasting=False))
             elif found.name in known:
-                register.count_known(known[found.name])
+                register.count_known(found, known[found.name])
             else:
                 under_way.append(replace(found, content=b""))
                 yield Job(found.content, found.name)

@@ -30,6 +30,7 @@ from db.work import (
 )
 from generation.desk import Assignment
 from generation.liveness import is_dead
+from generation.stages import let_go_on
 from generation.tasks import arms_of, call_listeners, enqueue, num_waiting, teachers_of
 
 log = logging.getLogger("fakescope.generation")
@@ -96,6 +97,7 @@ def _send_for_workers(database: Database, campaign: Running) -> None:
     recipe = _recipe_of(campaign)
     if recipe is None:
         return
+    let_go_on(database, recipe)
     assignment = Assignment(
         campaign_id=campaign.campaign_id,
         recipe=campaign.recipe_folder,

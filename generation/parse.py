@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -29,6 +29,7 @@ CONTROL_CHARACTERS = re.compile(
 )
 LONGEST_TEXT = 4000
 
+Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=3, max_length=LONGEST_TEXT)
 ]
@@ -46,6 +47,7 @@ class _Finding(BaseModel):
     evidence: Text
     points_to: Authenticity
     region: list[tuple[Fraction, Fraction]] | None = Field(None, max_length=200)
+    glaring: bool = False
 
 
 class _Reply(BaseModel):
@@ -64,24 +66,35 @@ def parse_draft(
 
     `label` is what the teacher was told, and must hold on to; None where it was told nothing.
     """
-    if reply.refusal:
-        raise DataError(f"the teacher refused: {_shorten(reply.refusal)}")
-    if reply.finish_reason == "length":
-        raise DataError("the reply was cut off at the token limit")
-    if reply.finish_reason == "content_filter":
-        raise DataError("the reply was withheld by a content filter")
-    parsed = _read_json(reply.content or "")
+    check_whole(reply)
+    parsed = read_json(reply.content or "", _Reply)
     unknown = sorted({f.category for f in parsed.findings if f.category not in taxonomy})
     if unknown:
-        raise DataError(f"unknown trace category: {_shorten(', '.join(unknown))}")
+        raise DataError(f"unknown trace category: {shorten(', '.join(unknown))}")
     if label is not None and parsed.verdict is not label:
         raise WrongVerdict(f"the verdict is {parsed.verdict}, but the image is known to be {label}")
     return Reasoning(
         verdict=parsed.verdict,
         findings=tuple(_finding(item) for item in parsed.findings),
-        conclusion=_clean(parsed.conclusion),
+        conclusion=clean(parsed.conclusion),
         confidence=parsed.confidence,
     )
+
+
+def check_whole(reply: TeacherReply) -> None:
+    """DataError for a refusal, and for what was cut off or withheld."""
+    if reply.refusal:
+        raise DataError(f"the teacher refused: {shorten(reply.refusal)}")
+    if reply.finish_reason == "length":
+        raise DataError("the reply was cut off at the token limit")
+    if reply.finish_reason == "content_filter":
+        raise DataError("the reply was withheld by a content filter")
+
+
+def glaring_in(reply: TeacherReply) -> tuple[str, ...]:
+    """The categories of the findings that a usable reply calls glaring, each once."""
+    findings = read_json(reply.content or "", _Reply).findings
+    return tuple(dict.fromkeys(item.category for item in findings if item.glaring))
 
 
 def draft_of(
@@ -120,9 +133,10 @@ def _draft_id(place: Claim | Draft, reasoning: Reasoning, reply: TeacherReply) -
     return content_id("draft", *whose, reply.request_hash, asdict(reasoning))
 
 
-def _read_json(content: str) -> _Reply:
+def read_json(content: str, model: type[Model]) -> Model:
+    """What a reply holds; DataError where that has another form."""
     try:
-        return _Reply.model_validate_json(content)
+        return model.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the reply"
@@ -131,9 +145,9 @@ def _read_json(content: str) -> _Reply:
 
 def _finding(item: _Finding) -> TraceFinding:
     corners = item.region if item.region and len(item.region) >= 3 else None
-    evidence = _clean(item.evidence)
+    evidence = clean(item.evidence)
     if not evidence:
-        raise DataError(f"the finding on {_shorten(item.category)} has no word of evidence")
+        raise DataError(f"the finding on {shorten(item.category)} has no word of evidence")
     return TraceFinding(
         category=item.category,
         evidence=evidence,
@@ -142,11 +156,12 @@ def _finding(item: _Finding) -> TraceFinding:
     )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Full sentences without control characters; otherwise the text as the teacher wrote it."""
     return as_sentences(CONTROL_CHARACTERS.sub("", text))
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """One printable line of a text that nobody has checked."""
     line = CONTROL_CHARACTERS.sub("", " ".join(text.split()))
     return line if len(line) <= 200 else line[:197] + "..."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from core.recipe import Arm, Recipe
 from core.records import ImageRecord, Usage
+from generation.brief import Brief
 from generation.desk import price_of_arm
-from generation.prompt import render
 from imaging.store import ImageStore
 from teacher.prices import Price, batch_price, cost
 from teacher.request import worst_case_tokens
@@ -48,15 +49,15 @@ def plan_arms(
     store: ImageStore,
     due: Mapping[str, Sequence[ImageRecord]],
     *,
-    guided: Mapping[str, Mapping[str, tuple[str, ...]]],
+    brief: Callable[[Arm, Sequence[ImageRecord]], Mapping[str, Brief]],
     in_batches: bool = False,
 ) -> list[ArmPlan]:
-    """One plan per arm for the images that it still has to draft; `guided` says what steers it."""
+    """One plan per arm for the images that it still has to draft; `brief` says what it knows."""
     plans = []
     for arm in recipe.arms:
         price = price_of_arm(recipe, arm)
         asked = batch_price(price) if in_batches else price
-        plans.append(_plan_arm(recipe, store, arm, due[arm.name], asked, guided[arm.name]))
+        plans.append(_plan_arm(recipe, store, arm, due[arm.name], asked, partial(brief, arm)))
     return plans
 
 
@@ -66,25 +67,20 @@ def _plan_arm(
     arm: Arm,
     images: Sequence[ImageRecord],
     price: Price,
-    guided: Mapping[str, tuple[str, ...]],
+    brief: Callable[[Sequence[ImageRecord]], Mapping[str, Brief]],
 ) -> ArmPlan:
     size = SAMPLE if arm.views is None else CUT_SAMPLE
     sample = images[:: max(1, len(images) // size)]
+    briefs = brief(sample)
     counts = [
         worst_case_tokens(
-            render(
-                image,
-                store.read(image.path),
-                recipe=recipe,
-                arm=arm,
-                guidance=guided.get(image.image_id, ()),
-            ).request,
-            price.image,
+            briefs[image.image_id].stand_in().render(store.read(image.path)).request, price.image
         )
         for image in sample
     ]
+    merged = _merged_tokens(recipe, arm) * len(images)
     total = Usage(
-        prompt_tokens=_scale([count.prompt_tokens for count in counts], len(images)),
+        prompt_tokens=_scale([count.prompt_tokens for count in counts], len(images)) + merged,
         completion_tokens=_scale([count.completion_tokens for count in counts], len(images)),
     )
     return ArmPlan(
@@ -96,6 +92,12 @@ def _plan_arm(
         completion_tokens=total.completion_tokens,
         usd=cost(total, price),
     )
+
+
+def _merged_tokens(recipe: Recipe, arm: Arm) -> int:
+    """What an arm that merges may read at most: drafts that are not there when it is planned."""
+    names = arm.merge.arms if arm.merge else ()
+    return sum(recipe.arm(name).max_output_tokens for name in names)
 
 
 def _scale(sample: Sequence[int], count: int) -> int:

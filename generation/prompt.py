@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from core.consensus import Vote
 from core.errors import ConfigError, DataError
 from core.ids import sha256_text
 from core.recipe import Arm, Recipe
@@ -24,6 +26,7 @@ from core.records import (
     View,
 )
 from core.taxonomy import Taxonomy
+from core.topics import Topic
 from generation.exemplars import Chosen, choose_exemplars
 from imaging.decode import open_image
 from imaging.views import MEDIA_TYPES, WHOLE, Shot, take_views
@@ -72,24 +75,28 @@ def render(
     recipe: Recipe,
     arm: Arm,
     guidance: Sequence[str] = (),
+    topic: Topic | None = None,
+    taxonomy: Taxonomy | None = None,
 ) -> Rendered:
     """The request for a draft of `image`, whose stored bytes are `data`.
 
-    `guidance` names the categories that blind experts chose for this image. The true label is told
-    to the teacher (FakeScope, ACoTI step 3), unless the arm is a control. The image's name, source
-    and generator are not: they never reach a teacher. The instructions know nothing of the image,
-    so that images with the same demonstrations share them and a teacher can cache them.
+    `guidance` names the categories that blind experts chose for this image, `topic` what it shows,
+    and `taxonomy` the categories to look for; without it all of the recipe's. The true label is
+    told to the teacher (FakeScope, ACoTI step 3), unless the arm is a control. The image's name,
+    source and generator are not: they never reach a teacher. The instructions know nothing of the
+    image, so that images with the same demonstrations share them and a teacher can cache them.
     """
-    prompt = _compile(arm.mode, recipe.prompts[arm.mode])
+    mode = recipe.mode_of(arm, image.generator)
+    prompt = _compile(mode, recipe.prompts[mode])
     chosen = choose_demonstrations(recipe, arm, guidance=guidance)
     shots = take_views(image, data, arm.views)
     texts = _write_texts(
         prompt,
-        recipe.taxonomy,
+        taxonomy or recipe.taxonomy,
         chosen,
+        topic=topic.name if topic else None,
         standing_guidance=recipe.guidance,
         guidance=tuple(guidance),
-        is_told=not arm.control,
         label=None if arm.control else image.label,
     )
     request = TeacherRequest(
@@ -107,10 +114,85 @@ def render(
     return Rendered(
         request=request,
         text=RequestText.of(request),
-        prompt_version=prompt_version(recipe, arm),
+        prompt_version=prompt_version(recipe, mode),
         chosen=chosen,
         seen=tuple(shot.view for shot in shots),
     )
+
+
+def render_sorting(image: ImageRecord, data: bytes, *, recipe: Recipe, arm: Arm) -> Rendered:
+    """The request that asks which of the recipe's topics `image` has; its label is not told."""
+    prompt = _compile(arm.mode, recipe.prompts[arm.mode])
+    shots = take_views(image, data, arm.views)
+    named = {"type": "string", "enum": [topic.id for topic in recipe.topics]}
+    texts = Texts(
+        instructions=prompt.render("instructions", topics=recipe.topics),
+        question=prompt.render("question", topics=recipe.topics),
+        reply_schema=schema_text(_closed_object({"topic": named})),
+    )
+    pictures = tuple(_pictures(prompt, shots, detail=arm.detail))
+    return _rendered(texts, pictures, shots, recipe=recipe, arm=arm)
+
+
+def render_merge(
+    image: ImageRecord, kept: Sequence[Vote], *, recipe: Recipe, arm: Arm, num_drafts: int
+) -> Rendered:
+    """The request to word the points that were kept about `image`, of which no picture is sent.
+
+    The question holds them as JSON, each with what its teachers said.
+    """
+    assert arm.merge is not None and image.label is not None
+    prompt = _compile(arm.mode, recipe.prompts[arm.mode])
+    opening = arm.merge.opens(image.label)
+    points = [
+        {
+            "category": vote.category,
+            "name": recipe.taxonomy[vote.category].name,
+            "points_to": vote.points_to.value,
+            "said": [finding.evidence for finding in vote.findings],
+        }
+        for vote in kept
+    ]
+    task = {"opening": opening, "points": points}
+    told = {"label": image.label, "opening": opening, "num_drafts": num_drafts}
+    texts = Texts(
+        instructions=prompt.render("instructions", votes=arm.merge.votes),
+        question=prompt.render("question", task=json.dumps(task, ensure_ascii=False), **told),
+        reply_schema=schema_text(_merge_schema(recipe.taxonomy)),
+    )
+    return _rendered(texts, (), (), recipe=recipe, arm=arm)
+
+
+def _rendered(
+    texts: Texts,
+    pictures: tuple[Picture, ...],
+    shots: Sequence[Shot],
+    *,
+    recipe: Recipe,
+    arm: Arm,
+) -> Rendered:
+    """A request without demonstrations."""
+    request = TeacherRequest(
+        model=arm.model,
+        instructions=texts.instructions,
+        question=texts.question,
+        pictures=pictures,
+        reply_schema=texts.reply_schema,
+        temperature=arm.temperature,
+        max_output_tokens=arm.max_output_tokens,
+    )
+    return Rendered(
+        request=request,
+        text=RequestText.of(request),
+        prompt_version=prompt_version(recipe, arm.mode),
+        chosen=Chosen(),
+        seen=tuple(shot.view for shot in shots),
+    )
+
+
+def printed_request(rendered: Rendered) -> dict[str, Any]:
+    """What would be sent, its pictures described instead of encoded."""
+    return payload_of(rendered.request, shortened_url)
 
 
 class Texts(NamedTuple):
@@ -127,9 +209,9 @@ def _write_texts(
     taxonomy: Taxonomy,
     chosen: Chosen,
     *,
+    topic: str | None,
     standing_guidance: tuple[str, ...],
     guidance: tuple[str, ...],
-    is_told: bool,
     label: Authenticity | None,
 ) -> Texts:
     shared = {
@@ -137,34 +219,15 @@ def _write_texts(
         "demonstrations": chosen.exemplars,
         "uncovered": chosen.uncovered,
         "standing_guidance": standing_guidance,
-        "told": is_told,
+        "told": label is not None,
+        **({"topic": topic} if topic else {}),
     }
-    told = {"label": label} if is_told else {}
+    told = {"label": label} if label else {}
     return Texts(
         instructions=prompt.render("instructions", **shared),
         question=prompt.render("question", guidance=guidance, **shared, **told),
-        reply_schema=schema_text(reply_schema(taxonomy)),
+        reply_schema=schema_text(reply_schema(taxonomy, glaring=topic is not None)),
     )
-
-
-def printed_requests(
-    image: ImageRecord,
-    data: bytes,
-    *,
-    recipe: Recipe,
-    arms: Sequence[Arm],
-    guidance: Mapping[str, Sequence[str]],
-) -> dict[str, dict[str, Any]]:
-    """By arm what would be sent for an image, its pictures described instead of encoded.
-
-    `guidance` holds what blind experts chose, by arm.
-    """
-    printed = {}
-    for arm in arms:
-        chosen = guidance.get(arm.name, ())
-        rendered = render(image, data, recipe=recipe, arm=arm, guidance=chosen)
-        printed[arm.name] = payload_of(rendered.request, shortened_url)
-    return printed
 
 
 def _pictures(prompt: Prompt, shots: Sequence[Shot], *, detail: str) -> Iterator[Picture]:
@@ -212,19 +275,23 @@ def choose_demonstrations(recipe: Recipe, arm: Arm, *, guidance: Sequence[str] =
     return choose_exemplars(guidance or recipe.guidance, recipe.exemplars)
 
 
-def prompt_version(recipe: Recipe, arm: Arm) -> str:
+def prompt_version(recipe: Recipe, mode: str) -> str:
     """The mode and the beginning of its text's hash: `acoti-1f3a9c02`."""
-    return f"{arm.mode}-{sha256_text(recipe.prompts[arm.mode])[:8]}"
+    return f"{mode}-{sha256_text(recipe.prompts[mode])[:8]}"
 
 
-def reply_schema(taxonomy: Taxonomy) -> dict[str, Any]:
-    """The JSON schema of a reply; flat and strict, as structured output asks for."""
+def reply_schema(taxonomy: Taxonomy, *, glaring: bool = False) -> dict[str, Any]:
+    """The JSON schema of a reply; flat and strict, as structured output asks for.
+
+    `glaring`: each finding also says whether it is plain at first sight.
+    """
     corner = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     finding = {
         "category": {"type": "string", "enum": list(taxonomy.ids)},
         "evidence": {"type": "string"},
         "points_to": {"type": "string", "enum": [str(value) for value in Authenticity]},
         "region": {"type": ["array", "null"], "items": corner},
+        **({"glaring": {"type": "boolean"}} if glaring else {}),
     }
     return _closed_object(
         {
@@ -232,6 +299,20 @@ def reply_schema(taxonomy: Taxonomy) -> dict[str, Any]:
             "conclusion": {"type": "string"},
             "verdict": {"type": "string", "enum": [str(value) for value in Authenticity]},
             "confidence": {"type": "string", "enum": [str(value) for value in Confidence]},
+        }
+    )
+
+
+def _merge_schema(taxonomy: Taxonomy) -> dict[str, Any]:
+    finding = {
+        "category": {"type": "string", "enum": list(taxonomy.ids)},
+        "points_to": {"type": "string", "enum": [str(value) for value in Authenticity]},
+        "evidence": {"type": "string"},
+    }
+    return _closed_object(
+        {
+            "findings": {"type": "array", "items": _closed_object(finding)},
+            "conclusion": {"type": "string"},
         }
     )
 

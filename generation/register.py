@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from core.ids import image_id_of
-from core.records import ImageRecord, Tombstone
+from core.records import ImageRecord, ImageTopic, Tombstone
+from core.topics import COLLECTION
 from db.engine import Database
 from db.images import (
     ImportedFile,
@@ -29,6 +30,7 @@ from db.images import (
 )
 from db.provenance import save_provenance
 from db.tombstones import tombstones_by_hash
+from db.topics import save_topics
 from generation.admission import Admission, admit
 from imaging.intake import Intake, Refusal
 from imaging.layouts import FoundFile
@@ -88,6 +90,7 @@ class Register:
         self.store = store
         self.source = source
         self._rows: list[ImportedFile] = []
+        self._topics: dict[str, ImageTopic] = {}
         self._clusters = Clusters()
         self._has_company = False
 
@@ -115,9 +118,10 @@ class Register:
         is_contradiction = found.label not in (None, image.label)
         return is_contradiction == (file.outcome is ImportOutcome.REFUSED)
 
-    def count_known(self, file: ImportedFile) -> None:
-        """Count a file that `known_among` named."""
+    def count_known(self, found: FoundFile, file: ImportedFile) -> None:
+        """Count a file that `known_among` named; its topic may have been named since."""
         self.tally.known += 1
+        self._note_topic(found, file.image_id)
         self.tally.known_refused += file.outcome is ImportOutcome.REFUSED
 
     def refuse(self, found: FoundFile, refusal: Refusal) -> None:
@@ -150,6 +154,8 @@ class Register:
             label_images(session, [r for i, r in records.items() if i in memory.images])
             save_provenance(session, {image_id: taken[image_id].provenance for image_id in new})
             save_imported_files(session, self._rows)
+            save_topics(session, list(self._topics.values()))
+        self._topics.clear()
         self.tally.unread_c2pa += sum(taken[i].provenance.get(C2PA) == UNREAD for i in new)
         self._rows.clear()
 
@@ -168,6 +174,7 @@ class Register:
             name = memory.names.get((twin.source, image_id), image_id) if twin else ""
             before = memory.files.get(found.name)
             is_itself = twin is not None and (twin.source, name) == (self.source, found.name)
+            self._note_topic(found, image_id)
             if before and twin and is_itself and _agree(found, twin):
                 self._renew(found, before)
                 continue
@@ -202,6 +209,11 @@ class Register:
         """The same file with another time, or lost from the store meanwhile: known all the same."""
         self._rows.append(replace(before, size=found.size, mtime_ns=found.mtime_ns))
         self.tally.known += 1
+
+    def _note_topic(self, found: FoundFile, image_id: str | None) -> None:
+        if found.topic and image_id:
+            word = ImageTopic(image_id=image_id, said_by=COLLECTION, topic=found.topic)
+            self._topics[image_id] = word
 
     def _row(
         self, found: FoundFile, outcome: ImportOutcome, reason: str | None, image_id: str | None

@@ -9,7 +9,7 @@ from itertools import islice
 
 from core.errors import DataError
 from core.recipe import Arm, Recipe
-from core.records import Claim, Draft, ImageRecord, Reasoning, TeacherReply
+from core.records import Claim, Draft, Reasoning, TeacherReply
 from core.servers import server_of
 from db.engine import Database
 from db.images import images_by_id
@@ -17,9 +17,9 @@ from db.ledger import drafts, replies_about, replies_of_attempts, save_drafts, s
 from db.request_texts import keep_request_text
 from db.reviews import corrections
 from db.work import campaign_id_of, rescue, set_aside
-from generation.parse import draft_of, parse_draft, reread
-from generation.prompt import Rendered, render
-from generation.steering import steering
+from generation.brief import Brief, briefs_for
+from generation.parse import reread
+from generation.prompt import Rendered
 from imaging.store import ImageStore
 from teacher.request import request_hash
 
@@ -51,6 +51,8 @@ def reparse(database: Database, store: ImageStore, recipe: Recipe) -> Reparsed:
     """
     done = Reparsed()
     for arm in recipe.arms:
+        if arm.sorts:
+            continue  # it drafts nothing
         for block in _blocks_of_drafts(database, campaign_id_of(recipe), arm):
             _read_again(database, recipe, arm, block, done)
         with database.read() as session:
@@ -75,6 +77,7 @@ def _read_again(
         images = images_by_id(session, image_ids)
         corrected = {c.draft_id for many in corrections(session, image_ids).values() for c in many}
         replies = replies_of_attempts(session, [draft.attempt_id for draft in block])
+    briefs = briefs_for(database, recipe, arm, list(images.values()))
     changed = []
     for draft in block:
         if draft.draft_id in corrected:
@@ -84,7 +87,7 @@ def _read_again(
             continue  # withdrawn since the draft was read
         reply = replies[draft.attempt_id]
         try:
-            again = reread(draft, _parse(reply, images[draft.image_id], recipe, arm), reply)
+            again = reread(draft, _reasoning(briefs[draft.image_id], reply), reply)
         except DataError:
             done.unreadable += 1
             continue
@@ -110,27 +113,24 @@ def _rescue(
     with database.read() as session:
         images = images_by_id(session, image_ids)
         replies = replies_about(session, campaign_id_of(recipe), arm.name, image_ids)
-    guided = steering(database, recipe, arm, image_ids)
+    briefs = briefs_for(database, recipe, arm, list(images.values()))
     for work in aside:
-        image = images[work.image_id]
+        image, brief = images[work.image_id], briefs[work.image_id]
         try:
-            rendered = render(
-                image,
-                store.read(image.path),
-                recipe=recipe,
-                arm=arm,
-                guidance=guided.get(image.image_id, ()),
-            )
+            brief.check()
+            rendered = brief.render(store.read(image.path))
             elsewhere = _paid_elsewhere(database, rendered, arm)
             known = [*replies.get(work.image_id, ()), *elsewhere]
-            reasoning, reply = _first_usable(known, image, recipe, arm)
+            reasoning, reply = _first_usable(known, brief)
         except DataError:
             done.still_aside += 1
             continue
         keep_request_text(database, rendered.text)
         with database.write() as session:
             if rescue(session, work.work_id):
-                save_drafts(session, [draft_of(reasoning, reply, rendered, work=work)])
+                draft = brief.result(reasoning, reply, rendered, work=work)
+                assert isinstance(draft, Draft)
+                save_drafts(session, [draft])
                 done.rescued += 1
 
 
@@ -142,15 +142,14 @@ def _paid_elsewhere(database: Database, rendered: Rendered, arm: Arm) -> list[Te
     return [reply for reply in found if reply is not None]
 
 
-def _first_usable(
-    replies: Sequence[TeacherReply], image: ImageRecord, recipe: Recipe, arm: Arm
-) -> tuple[Reasoning, TeacherReply]:
+def _first_usable(replies: Sequence[TeacherReply], brief: Brief) -> tuple[Reasoning, TeacherReply]:
     for reply in replies:
         with suppress(DataError):
-            return _parse(reply, image, recipe, arm), reply
-    raise DataError(f"no stored reply about image {image.image_id} can be used")
+            return _reasoning(brief, reply), reply
+    raise DataError(f"no stored reply about image {brief.image.image_id} can be used")
 
 
-def _parse(reply: TeacherReply, image: ImageRecord, recipe: Recipe, arm: Arm) -> Reasoning:
-    told = None if arm.control else image.label
-    return parse_draft(reply, taxonomy=recipe.taxonomy, label=told)
+def _reasoning(brief: Brief, reply: TeacherReply) -> Reasoning:
+    said = brief.read(reply)
+    assert isinstance(said, Reasoning)
+    return said

@@ -23,6 +23,7 @@ from db.engine import Database, open_database
 from db.work import is_due, stop_campaign, stopped_because
 from generation.desk import Assignment, Desk, open_desk
 from generation.draft import draft_due
+from generation.stages import let_go_on
 
 log = logging.getLogger("fakescope.generation")
 
@@ -72,6 +73,7 @@ def draft_task(teacher: str, campaign_id: str, recipe: str, rehearsal_url: str |
         _stop(desk.database, campaign_id, error)
         raise
     log.info("drafted %d, quarantined %d, gave back %d for %s", *done, teacher)
+    let_go_on(desk.database, desk.recipe)
     is_ending = desk.stop.is_set() or is_leaving()
     if sum(done) and not is_ending and _is_due(desk, arms):
         enqueue(assignment, teacher)

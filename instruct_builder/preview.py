@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.errors import DataError
 from core.ids import unit_interval
-from core.recipe import REHEARSAL
+from core.recipe import is_simulated
 from core.records import Authenticity, ImageRecord, Instruction, ReasoningChain, Split, TraceFinding
 from core.taxonomy import Taxonomy
 from imaging.decode import open_image
@@ -121,7 +121,7 @@ def _show(
             for finding in member.chain.reasoning.supporting()
         ],
         families=[(family, list(rows)) for family, rows in families],
-        is_measured=member.chain.teacher == REHEARSAL,
+        is_measured=is_simulated(member.chain.teacher),
         address=data_uri(member.image, read_image),
     )
 

@@ -174,7 +174,7 @@ def _read_pairs(
 
 def _names_in(pairs: Sequence[Pair], recipe: Recipe, rewriting: Rewriting) -> NameFinder:
     """What no text of a build may name, and so no rewording."""
-    names = {rewriting.model} | {chain.teacher for chain, _ in pairs}
+    names = {rewriting.model} | {name for chain, _ in pairs for name in chain.teachers}
     names |= {image.source for _, image in pairs}
     names |= {image.generator for _, image in pairs if image.generator}
     return NameFinder(names, read_templates(recipe), recipe.taxonomy)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.errors import ConfigError
 from core.ids import content_id, seed_of, sha256_text
-from core.recipe import REHEARSAL, General, Recipe, TeacherTerms
+from core.recipe import General, Recipe, TeacherTerms, is_simulated
 from core.records import ImageRecord, ReasoningChain, ReviewLevel, Source, Split
 from core.sources import DEMO
 from core.split import assign_splits
@@ -131,7 +131,7 @@ def in_words(left_out: Counter[str]) -> str:
 def _name_finder(
     pairs: Sequence[Pair], spec: Spec, editors: Mapping[str, frozenset[str]]
 ) -> NameFinder:
-    names = {chain.teacher for chain, _ in pairs}.union(*editors.values())
+    names = {name for chain, _ in pairs for name in chain.teachers}.union(*editors.values())
     names |= {image.source for _, image in pairs}
     names |= {image.generator for _, image in pairs if image.generator}
     return NameFinder(names, spec.templates, spec.recipe.taxonomy)
@@ -154,7 +154,8 @@ def _used(sources: Sequence[Source], members: Sequence[Member]) -> tuple[Source,
 
 def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
     """All of the manifest that is known before a row is made; the checks are still missing."""
-    counted = Counter(member.chain.teacher for member in selection.members)
+    chains = [member.chain for member in selection.members]
+    counted = Counter(name for chain in chains for name in chain.teachers)
     levels = {member.chain.review_level for member in selection.members}
     edited = Counter(
         model for m in selection.members for model in selection.editors.get(m.chain.chain_id, ())
@@ -170,8 +171,8 @@ def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
         chains_digest=_chains_digest(selection.members),
         arms=spec.arms,
         min_review=spec.min_review,
-        simulated=REHEARSAL in counted,
-        statement=_statement(counted, levels),
+        simulated=any(map(is_simulated, counted)),
+        statement=_statement(chains, levels),
         teachers=teachers,
         editors=editors,
         rewordings=None if spec.rewordings is None else spec.rewordings.sha256,
@@ -206,9 +207,10 @@ def _teacher_facts(counted: Counter[str], recipe: Recipe) -> tuple[TeacherFact, 
                 f"recipe {recipe.name}: the words of teacher {name} may not be used for training "
                 f"(licence: {terms.licence}); build the chains of another arm"
             )
-        simulated = name == REHEARSAL
         facts.append(
-            TeacherFact(name=name, simulated=simulated, chains=chains, **terms.model_dump())
+            TeacherFact(
+                name=name, simulated=is_simulated(name), chains=chains, **terms.model_dump()
+            )
         )
     return tuple(facts)
 
@@ -244,10 +246,19 @@ def _builder_digest() -> str:
     return digest.hexdigest()
 
 
-def _statement(teachers: Counter[str], levels: set[ReviewLevel]) -> str:
+def _statement(chains: Sequence[ReasoningChain], levels: set[ReviewLevel]) -> str:
     """Who looked at the images, in a few words."""
-    kinds = {"simulated teacher" if name == REHEARSAL else "teacher model" for name in teachers}
+    alone = {chain.teacher for chain in chains if not chain.merged_teachers}
+    panel = {name for chain in chains for name in chain.merged_teachers}
+    kinds = {_kind(name) for name in alone}
+    if panel:
+        are = " and ".join(sorted({f"{_kind(name)}s" for name in panel}))
+        kinds.add(f"{len(panel)} {are} whose votes were counted")
     drafted = " and ".join(sorted(kinds))
     if ReviewLevel.DRAFT not in levels:
         return f"{drafted}, checked by experts"
     return f"{drafted}, {'no expert' if len(levels) == 1 else 'some chains checked by experts'}"
+
+
+def _kind(teacher: str) -> str:
+    return "simulated teacher" if is_simulated(teacher) else "teacher model"

@@ -23,26 +23,31 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from pydantic import Field
 
 from core.errors import ConfigError, DataError, FakeScopeError
 from core.ids import canonical_json, sha256_text
-from core.recipe import DEFAULT_RECIPE, REHEARSAL, parse_model, read_model, read_yaml
+from core.recipe import DEFAULT_RECIPE, REHEARSAL, Strict, parse_model, read_model, read_yaml
 from core.records import Picture, Reasoning, TeacherRequest
 from core.taxonomy import Taxonomy
 from imaging.decode import open_image
-from imaging.measurements import BLOCK, FIGURES, Pixels, measure
+from imaging.measurements import BLOCK, FIGURES, Measurements, Pixels, measure
 from teacher.answering import answer, is_answering
 from teacher.conclusions import Conclusions, conclude, told_label
 from teacher.faults import NO_FAULTS, Fault, Faults
-from teacher.findings import Rules, find, read_rules
+from teacher.findings import Rules, observe, read_rules
 from teacher.judging import is_judging, judge
 from teacher.loopback import serve
+from teacher.merging import is_merging, merge
+from teacher.personas import PLAIN, Persona, check_personas
 from teacher.prices import ImageTokens
 from teacher.request import pixel_size, request_hash, text_of
 from teacher.rewordings import Replacements, is_rewording, read_replacements, reword
+from teacher.sorting import TopicRule, check_topic_rules, is_sorting, sort
 
 SIMULATED = "a simulated teacher that measures pixels; no vision-language model looked at the image"
 JUDGED = "a simulated judge that counts shared words by stated rules; no language model judged"
+MERGED = "a simulated teacher that repeats what it was given; no language model worded it"
 REWORDED = "a simulated teacher that replaces phrases by stated rules; no language model reworded"
 RULES_FILE = "rehearsal.yaml"
 ANSWER_KEYS = frozenset({"verdict", "findings", "conclusion", "confidence"})
@@ -64,7 +69,7 @@ class Rehearsal:
 
     Findings come from the measurements alone; the told label decides the verdict and the wording
     of the conclusion. A request for rewordings shows no image and is answered by replacing phrases,
-    one for marks by counting shared words.
+    one for marks by counting shared words, one for points to be worded by repeating what was said.
     The same request always gets the same completion.
     """
 
@@ -75,17 +80,22 @@ class Rehearsal:
     """of the rules and the taxonomy"""
     replacements: Replacements = field(default_factory=dict)
     """by phrase, for rewordings"""
+    topics: tuple[TopicRule, ...] = ()
+    """for images of which it is asked what they show"""
+    personas: Mapping[str, Persona] = field(default_factory=dict)
+    """how it differs from itself, by the model that is asked for"""
     model: str = REHEARSAL
 
     def complete(self, request: TeacherRequest, fault: Fault | None = None) -> dict[str, Any]:
         """A chat completion, spoilt where a fault asks for it; DataError for a bad request."""
+        fault = fault or self._refusal(request)
         content = self._answer(request, fault)
         choice = _choice(content, fault, limit=request.max_output_tokens * BYTES_PER_TOKEN)
         return {
             "id": f"chatcmpl-{request_hash(request)[:24]}",
             "object": "chat.completion",
             "created": 0,
-            "model": self.model,
+            "model": request.model if request.model in self.personas else self.model,
             "choices": [choice],
             "usage": _count_tokens(request, content),
             "system_fingerprint": f"simulated-{self.fingerprint}",
@@ -98,28 +108,62 @@ class Rehearsal:
             return reword(request.question, self.replacements, turned=turned)
         if is_judging(request.reply_schema):
             return judge(request.question)
+        if is_merging(request.reply_schema):
+            return merge(request.question)
         whole = _whole_image(request)
-        reasoning = self._reason(_decode(whole.data), request.question, key=whole.sha256)
-        if fault is Fault.WRONG_VERDICT:
-            reasoning = replace(reasoning, verdict=reasoning.verdict.opposite)
-        if is_answering(request.reply_schema):
-            return answer(reasoning, request.reply_schema)
-        return _answer(reasoning, json.loads(request.reply_schema))
+        figures = measure(_decode(whole.data))
+        if is_sorting(request.reply_schema):
+            return sort(figures.as_dict(), self.topics)
+        return self._look(request, figures, fault, key=whole.sha256)
 
-    def _reason(self, rgb: Pixels, question: str, *, key: str) -> Reasoning:
-        return conclude(
-            find(measure(rgb), self.rules, key=key),
-            told_label(question),
+    def _refusal(self, request: TeacherRequest) -> Fault | None:
+        persona = self.personas.get(request.model, PLAIN)
+        is_turned_down = bool(request.judged) and persona.turns_down(request.judged[0].sha256)
+        return Fault.REFUSAL if is_turned_down else None
+
+    def _look(
+        self, request: TeacherRequest, figures: Measurements, fault: Fault | None, *, key: str
+    ) -> str:
+        """What the figures say, of the categories that the schema has, as the persona sees it."""
+        persona = self.personas.get(request.model, PLAIN)
+        categories = _categories_of(request.reply_schema)
+        seen = [
+            one
+            for one in observe(figures, persona.rules_of(self.rules), key=key)
+            if one.strength >= persona.least_strength
+            and (not categories or one.finding.category in categories)
+        ]
+        reasoning = conclude(
+            [one.finding for one in seen],
+            told_label(request.question),
             conclusions=self.conclusions,
             taxonomy=self.taxonomy,
             key=key,
         )
+        if fault is Fault.WRONG_VERDICT:
+            reasoning = replace(reasoning, verdict=reasoning.verdict.opposite)
+        if is_answering(request.reply_schema):
+            return answer(reasoning, request.reply_schema)
+        glaring = [one.strength >= persona.glaring_from for one in seen]
+        return _answer(reasoning, json.loads(request.reply_schema), glaring=glaring)
 
 
 def _how_simulated(reply_schema: str) -> str:
     if is_rewording(reply_schema):
         return REWORDED
+    if is_merging(reply_schema):
+        return MERGED
     return JUDGED if is_judging(reply_schema) else SIMULATED
+
+
+class Extras(Strict):
+    """Sections of `rehearsal.yaml` that a recipe may do without."""
+
+    topics: tuple[TopicRule, ...] = ()
+    personas: dict[str, Persona] = Field(default_factory=dict)
+
+
+OWN_SECTIONS = tuple(Extras.model_fields)
 
 
 def load_rehearsal(recipe_folder: Path) -> Rehearsal:
@@ -129,19 +173,29 @@ def load_rehearsal(recipe_folder: Path) -> Rehearsal:
     if not isinstance(values, dict) or "conclusions" not in values:
         raise ConfigError(f"{path}: has no section conclusions")
     taxonomy = read_model(recipe_folder / "taxonomy.yaml", Taxonomy)
+    where = str(path)
+    own = {name: values.pop(name) for name in OWN_SECTIONS if name in values}
+    extras = parse_model(own, Extras, where=where)
+    check_topic_rules(extras.topics, figures=FIGURES, where=f"{where}: topics")
     grey_card = np.full((2 * BLOCK, 2 * BLOCK, 3), 128, dtype=np.uint8)
+    rules = read_rules(
+        {name: value for name, value in values.items() if name != "conclusions"},
+        categories=taxonomy.ids,
+        figures=FIGURES,
+        places=tuple(measure(grey_card).places),
+        where=where,
+    )
+    check_personas(extras.personas, rules, where=f"{where}: personas")
     return Rehearsal(
-        rules=read_rules(
-            {name: value for name, value in values.items() if name != "conclusions"},
-            categories=taxonomy.ids,
-            figures=FIGURES,
-            places=tuple(measure(grey_card).places),
-            where=str(path),
-        ),
+        rules=rules,
         conclusions=parse_model(values["conclusions"], Conclusions, where=f"{path}: conclusions"),
         taxonomy=taxonomy,
-        fingerprint=sha256_text(canonical_json([values, taxonomy.model_dump(mode="json")]))[:12],
+        fingerprint=sha256_text(canonical_json([values | own, taxonomy.model_dump(mode="json")]))[
+            :12
+        ],
         replacements=read_replacements(recipe_folder),
+        topics=extras.topics,
+        personas=extras.personas,
     )
 
 
@@ -158,11 +212,21 @@ def _decode(image: bytes) -> Pixels:
         raise DataError(f"the image cannot be used: {error}") from None
 
 
-def _answer(reasoning: Reasoning, schema: Any) -> str:
+def _categories_of(reply_schema: str) -> Sequence[str]:
+    """That a finding may have; empty where the schema is of another form."""
+    try:
+        finding = json.loads(reply_schema)["properties"]["findings"]["items"]
+        return list(finding["properties"]["category"]["enum"])
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _answer(reasoning: Reasoning, schema: Any, *, glaring: Sequence[bool]) -> str:
     """The reasoning as JSON, its keys in the order of the schema."""
     values = asdict(reasoning)
-    for finding in values["findings"]:
+    for finding, is_glaring in zip(values["findings"], glaring, strict=True):
         finding["region"] = finding["region"] and finding["region"]["points"]
+        finding["glaring"] = is_glaring
     keys, finding_keys = _key_order(schema)
     values["findings"] = [{key: f[key] for key in finding_keys} for f in values["findings"]]
     return json.dumps({key: values[key] for key in keys}, ensure_ascii=False)
@@ -175,7 +239,7 @@ def _key_order(schema: Any) -> tuple[list[str], list[str]]:
         keys, finding_keys = list(answer), list(finding)
     except (KeyError, TypeError):
         keys, finding_keys = [], []
-    if set(keys) != ANSWER_KEYS or set(finding_keys) != FINDING_KEYS:
+    if set(keys) != ANSWER_KEYS or set(finding_keys) - {"glaring"} != FINDING_KEYS:
         raise DataError(
             f"this teacher answers with {', '.join(sorted(ANSWER_KEYS))}, and in each of the "
             f"findings {', '.join(sorted(FINDING_KEYS))}; the schema asks for something else"

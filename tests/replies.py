@@ -10,7 +10,8 @@ from typing import Any
 from core.recipe import load_recipe
 from core.records import Draft, ImageRecord, TeacherReply
 from db.engine import Database
-from db.ledger import DatabaseLedger, drafts, keep_drafts, save_drafts
+from db.ledger import DatabaseLedger, drafts, save_drafts
+from db.results import keep_results
 from db.work import add_work, claim, open_campaign, quarantine
 from generation.parse import draft_of, parse_draft
 from generation.prompt import render
@@ -69,7 +70,7 @@ class Drafting:
         work = self.claims[image.image_id]
         draft = draft_of(reasoning, reply, rendered, work=work)
         with self.database.write() as session:
-            assert keep_drafts(session, [(work, draft)]) == [None]
+            assert keep_results(session, [(work, draft)]) == [None]
         return draft
 
     def read_otherwise(self, draft: Draft) -> Draft:

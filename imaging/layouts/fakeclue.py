@@ -77,7 +77,11 @@ def _find(tree: Tree, root: str, record: Any, people: Mapping[str, str], place: 
         group=people[faces.group("people")] if faces else None,
         refusal=f"labelled {label.value}, but its folder says otherwise" if is_turned else None,
     )
-    return replace(found, questions=tuple(_questions(record)))
+    return replace(found, topic=_topic_of(record), questions=tuple(_questions(record)))
+
+
+def _topic_of(record: Mapping[str, Any]) -> str | None:
+    return shown_name(str(record["cate"])) if record.get("cate") else None
 
 
 def _questions(record: Mapping[str, Any]) -> Iterator[FoundQuestion]:
@@ -94,7 +98,7 @@ def _questions(record: Mapping[str, Any]) -> Iterator[FoundQuestion]:
             axis=EXPLANATION,
             text=said[0],
             reference=said[1] if len(said) > 1 and said[1] else None,
-            topic=str(record["cate"]) if record.get("cate") else None,
+            topic=_topic_of(record),
         )
 
 

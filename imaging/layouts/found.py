@@ -53,6 +53,8 @@ class FoundFile:
     group: str | None = None
     """what must stay in one split with it; None: nothing else"""
     licence: str | None = None
+    topic: str | None = None
+    """what it shows, where the collection says so in a word"""
     traces: tuple[FoundTrace, ...] = ()
     """what the collection itself says is wrong with it; taken in by nobody, for evaluation"""
     questions: tuple[FoundQuestion, ...] = ()

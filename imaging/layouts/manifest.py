@@ -1,7 +1,7 @@
 """A folder or archive with a table of its files: `manifest.csv`, `.jsonl` or `.parquet`.
 
-The columns path and label are needed; generator, group and license (or licence) are read where they
-are, others are left alone. Paths are relative to the table's folder.
+The columns path and label are needed; generator, group, license (or licence) and topic (or content)
+are read where they are, others are left alone. Paths are relative to the table's folder.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def _find(tree: Tree, row: Row) -> FoundFile:
             refusal=refusal,
         ),
         licence=shown_name(_text(row, "license") or _text(row, "licence")) or None,
+        topic=shown_name(_text(row, "topic") or _text(row, "content")) or None,
     )
 
 

@@ -26,10 +26,11 @@ from db.images import (
     save_images,
     save_imported_files,
 )
-from db.ledger import DatabaseLedger, attempts, drafts, keep_drafts, spent
+from db.ledger import DatabaseLedger, attempts, drafts, spent
 from db.provenance import provenance_of, save_provenance
 from db.remains import Remains, remains_of
 from db.reports import status
+from db.results import keep_results
 from db.reviews import save_correction
 from db.studio import (
     StudioProject,
@@ -186,7 +187,7 @@ def test_a_claimed_image_is_lost_to_its_worker(database: Database) -> None:
     draft = store_draft(database, campaign_id, image)
     withdraw(database, make_tombstone(image))
     with database.write() as session:
-        (lost,) = keep_drafts(session, [(taken, make_draft(image, attempt_id=draft.attempt_id))])
+        (lost,) = keep_results(session, [(taken, make_draft(image, attempt_id=draft.attempt_id))])
         assert isinstance(lost, StateError)
         assert work_counts(session, campaign_id) == {WorkState.WITHDRAWN: 1}
 

@@ -36,6 +36,7 @@ from db.work import (
     open_campaign,
     quarantine,
     release,
+    release_waiting,
     resume_campaign,
     running_campaigns,
     stop_campaign,
@@ -218,6 +219,40 @@ def test_claims_keep_to_their_arms_in_order(database: Database) -> None:
         assert [item.arm for item in claimed] == ["third"] * 3 + ["main"] * 2
         assert is_due(session, campaign_id, NOON, arms=["second"])
         assert not is_due(session, campaign_id, NOON, arms=["third"])
+
+
+def test_waiting_work_is_due_once_every_other_arm_has_ended(database: Database) -> None:
+    # given two images in two arms, and an arm that waits for both
+    images = [image.image_id for image in store_images(database, 2)]
+    with database.write() as session:
+        campaign_id = open_campaign(session, make_recipe(), ceiling_usd=None)
+        for arm in ("first", "second"):
+            add_work(session, campaign_id, arm, images)
+        add_work(session, campaign_id, "merging", images, state=WorkState.WAITING)
+
+    def claimed(arm: str) -> list[Claim]:
+        with database.write() as session:
+            release_waiting(session, campaign_id, "merging", waits_for=["first", "second"])
+            return claim(
+                session, campaign_id, arms=[arm], worker="w", limit=9, seconds=60, now=NOON
+            )
+
+    # when one image is drafted in the first arm and set aside in the second
+    assert claimed("merging") == []
+    first = next(item for item in claimed("first") if item.image_id == images[0])
+    second = next(item for item in claimed("second") if item.image_id == images[0])
+    with database.write() as session:
+        mark_drafted(session, first)
+        assert (
+            claim(session, campaign_id, arms=["merging"], worker="w", limit=9, seconds=60, now=NOON)
+            == []
+        )
+        quarantine(session, second.work_id, "the teacher refused")
+
+    # then it alone is due in the arm that waited, and the other still counts as undrafted
+    assert [item.image_id for item in claimed("merging")] == [images[0]]
+    with database.read() as session:
+        assert undrafted_image_ids(session, campaign_id, "merging") == set(images)
 
 
 def test_one_janitor_at_a_time_has_its_turn(database: Database) -> None:

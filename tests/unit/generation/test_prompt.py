@@ -18,7 +18,7 @@ from core.recipe import DEFAULT_RECIPE, Arm, Demonstrations, Recipe, Views, load
 from core.records import Authenticity, Exemplar, Picture
 from generation.prompt import (
     choose_demonstrations,
-    printed_requests,
+    printed_request,
     prompt_version,
     render,
     reply_schema,
@@ -201,7 +201,7 @@ def test_by_default_the_stored_bytes_are_sent_without_a_caption_and_recorded() -
     assert picture == Picture(data=b"pixels", media_type="image/jpeg", detail="high")
     assert [view.name for view in rendered.seen] == ["whole"]
     assert rendered.bytes_sent == len(b"pixels")
-    assert rendered.prompt_version == prompt_version(RECIPE, ARM)
+    assert rendered.prompt_version == prompt_version(RECIPE, ARM.mode)
 
 
 @pytest.mark.parametrize("arm", [ARM, VANILLA], ids=["acoti", "vanilla"])
@@ -290,10 +290,9 @@ def test_a_prompt_that_would_tell_a_control_the_label_is_refused() -> None:
 
 
 def test_a_printed_request_is_what_is_sent_with_its_pictures_described() -> None:
-    printed = printed_requests(IMAGE, draw_jpeg(), recipe=RECIPE, arms=[ARM, VANILLA], guidance={})
-    assert list(printed) == ["main", "plain"]
-    sent = payload_of(render(IMAGE, draw_jpeg(), recipe=RECIPE, arm=ARM).request)
-    shown, picture = printed["main"]["messages"][1]["content"]
+    rendered = render(IMAGE, draw_jpeg(), recipe=RECIPE, arm=ARM)
+    printed, sent = printed_request(rendered), payload_of(rendered.request)
+    shown, picture = printed["messages"][1]["content"]
     assert shown == sent["messages"][1]["content"][0]
     digest = sha256_bytes(draw_jpeg())
     assert picture["image_url"] == {
@@ -301,7 +300,7 @@ def test_a_printed_request_is_what_is_sent_with_its_pictures_described() -> None
         f"SHA-256 {digest})",
         "detail": "high",
     }
-    assert {**printed["main"], "messages": []} == {**sent, "messages": []}
+    assert {**printed, "messages": []} == {**sent, "messages": []}
 
 
 @pytest.mark.parametrize(
@@ -322,5 +321,5 @@ def test_a_bad_prompt_is_named(text: str, problem: str) -> None:
 
 def test_the_version_follows_the_text() -> None:
     changed = RECIPE.model_copy(update={"prompts": {"acoti": "other"}})
-    assert prompt_version(RECIPE, ARM).startswith("acoti-")
-    assert prompt_version(changed, ARM) != prompt_version(RECIPE, ARM)
+    assert prompt_version(RECIPE, ARM.mode).startswith("acoti-")
+    assert prompt_version(changed, ARM.mode) != prompt_version(RECIPE, ARM.mode)
