@@ -45,7 +45,7 @@ from db.images import count_images
 from db.lineage import lineage
 from db.progress import arm_names, campaigns, funnel, held_up, pace, set_aside_images
 from db.provenance import count_provenance
-from db.quality import adjudication_queue, answers_so_far, measure_agreement, measure_quality
+from db.quality import answers_so_far, measure_experts, measure_quality
 from db.reports import costs, invented_traces
 from db.schema import known_revisions, upgrade
 from db.studio_tasks import flagged_work
@@ -94,6 +94,7 @@ def opened(home: Path, database_url: str | None) -> Iterator[tuple[Database, Set
 
         upgrade(*connect(address_of(settings)), known_revisions()[-1])
     database = open_database(settings)
+    database.map_file()  # as the dashboard does
     yield database, settings
     database.dispose()
 
@@ -181,9 +182,7 @@ def _expert_pages(
     return {
         "Experts": {
             "answers": partial(ask, answers_so_far),
-            "agreement": partial(measure_agreement, database, recipe),
-            "quality": partial(measure_quality, database, recipe),
-            "queue": partial(adjudication_queue, database, recipe),
+            "reviews": partial(measure_experts, database, recipe),
             "flagged": partial(ask, flagged_work, campaign_id, limit=500),
         },
         "Teachers and cost": {

@@ -72,12 +72,26 @@ def krippendorff_alpha(
     independent. By default each unit is one. Neither the order of units nor that of the values
     decides anything.
     """
+    scale = _scale(units)
     names = range(len(units)) if clusters is None else clusters
-    pairable = [(name, unit) for name, unit in zip(names, units, strict=True) if len(unit) > 1]
-    if not pairable:
+    places: dict[Hashable, int] = {}
+    numbers = np.array([places.setdefault(name, len(places)) for name in names], dtype=np.intp)
+    return alpha_of_counts(_counts(units, scale), scale, metric, clusters=numbers, seed=seed)
+
+
+def alpha_of_counts(
+    counts: Values,
+    scale: Sequence[Value],
+    metric: Metric = Metric.NOMINAL,
+    *,
+    clusters: NDArray[np.intp],
+    seed: int = 1,
+) -> Alpha:
+    """The same of how often each value of the scale was given to each unit: (units, values)."""
+    is_pairable = counts.sum(axis=1) > 1
+    if not is_pairable.any():
         return Alpha(value=None, low=None, high=None, agreement=None, units=0)
-    scale = sorted({value for _, unit in pairable for value in unit})
-    by_cluster = _coincidences(pairable, scale)
+    by_cluster = _coincidences(counts[is_pairable], clusters[is_pairable])
     total = by_cluster.sum(axis=0)
     low, high = _bootstrap(by_cluster, scale, metric, seed)
     return Alpha(
@@ -85,7 +99,7 @@ def krippendorff_alpha(
         low=low,
         high=high,
         agreement=float(np.trace(total) / total.sum()),
-        units=len(pairable),
+        units=int(is_pairable.sum()),
     )
 
 
@@ -98,17 +112,17 @@ def cohen_kappa(pairs: Sequence[tuple[Value, Value]]) -> float | None:
     return float(cohen_kappa_score([one for one, _ in pairs], [other for _, other in pairs]))
 
 
-def fleiss_kappa(units: Sequence[Unit]) -> float | None:
+def fleiss_kappa(counts: Values) -> float | None:
     """Fleiss' kappa (1971, equations 3, 5 and 7) of units that all have equally many values.
 
-    None where they have not, or have fewer than two, or where nothing varies. It differs from
-    nominal alpha by alpha's correction for small samples alone.
+    `counts`: how often each value was given to each unit, of shape (units, values). None where
+    units have not equally many, or fewer than two, or where nothing varies. It differs from nominal
+    alpha by alpha's correction for small samples alone.
     """
-    sizes = {len(unit) for unit in units}
-    scale = sorted({value for unit in units for value in unit})
-    if len(sizes) != 1 or min(sizes) < 2 or len(scale) < 2:
+    sizes = np.unique(counts.sum(axis=1))
+    if len(sizes) != 1 or sizes[0] < 2 or np.count_nonzero(counts.sum(axis=0)) < 2:
         return None
-    counts, size = _counts(units, scale), sizes.pop()
+    (size,) = sizes
     observed = ((counts**2).sum(axis=1) - size).mean() / (size * (size - 1))
     expected = ((counts.sum(axis=0) / counts.sum()) ** 2).sum()
     return float((observed - expected) / (1 - expected))
@@ -141,6 +155,10 @@ def text_similarity(one: str, other: str) -> float:
     return Levenshtein.normalized_similarity(one[:MOST_CHARACTERS], other[:MOST_CHARACTERS])
 
 
+def _scale(units: Sequence[Unit]) -> list[Value]:
+    return sorted({value for unit in units for value in unit})
+
+
 def _counts(units: Sequence[Unit], scale: Sequence[Value]) -> Values:
     """How often each value of the scale was given to each unit: shape (units, values)."""
     place = {value: number for number, value in enumerate(scale)}
@@ -151,15 +169,13 @@ def _counts(units: Sequence[Unit], scale: Sequence[Value]) -> Values:
     return counts
 
 
-def _coincidences(pairable: Sequence[tuple[Hashable, Unit]], scale: Sequence[Value]) -> Values:
+def _coincidences(counts: Values, clusters: NDArray[np.intp]) -> Values:
     """The coincidence matrix of each cluster (section C, step 2): (clusters, values, values)."""
-    counts = _counts([unit for _, unit in pairable], scale)
-    pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(len(scale))
+    pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(counts.shape[1])
     of_units = pairs / (counts.sum(axis=1) - 1)[:, None, None]
-    places: dict[Hashable, int] = {}
-    cluster = [places.setdefault(name, len(places)) for name, _ in pairable]
-    found = np.zeros((len(places), len(scale), len(scale)))
-    np.add.at(found, cluster, of_units)
+    names, places = np.unique(clusters, return_inverse=True)
+    found = np.zeros((len(names), *of_units.shape[1:]))
+    np.add.at(found, places, of_units)
     return found
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+Counts = NDArray[np.intp]
 
 TOLERANCE: Final = 1e-6
 """least growth of the log-likelihood that is worth another step"""
@@ -61,14 +62,16 @@ def dawid_skene(votes: Iterable[Vote]) -> Consensus:
     raters = sorted({vote.rater for vote in votes})
     choices = sorted({vote.choice for vote in votes})
     counts = _counts(votes, items, raters, choices)
-    truth = counts.sum(axis=1) / counts.sum(axis=(1, 2))[:, None]
+    kinds, kind_of, times = np.unique(counts, axis=0, return_inverse=True, return_counts=True)
+    truth_of_kind = kinds.sum(axis=1) / kinds.sum(axis=(1, 2))[:, None]
     steps: list[float] = []
     while len(steps) < MOST_STEPS:
-        prevalence, confusion = _maximise(counts, truth)
-        truth, log_likelihood = _expect(counts, prevalence, confusion)
+        prevalence, confusion = _maximise(kinds, times, truth_of_kind)
+        truth_of_kind, log_likelihood = _expect(kinds, times, prevalence, confusion)
         steps.append(log_likelihood)
         if len(steps) > 1 and steps[-1] - steps[-2] < TOLERANCE:
             break
+    truth = truth_of_kind[kind_of]
     right = np.einsum("ik,irk->r", truth, counts) / counts.sum(axis=(0, 2))
     return Consensus(
         choices=tuple(choices),
@@ -96,28 +99,31 @@ def _counts(votes: list[Vote], items: list[str], raters: list[str], choices: lis
     return counts
 
 
-def _maximise(counts: Values, truth: Values) -> tuple[Values, Values]:
+def _maximise(kinds: Values, times: Counts, truth: Values) -> tuple[Values, Values]:
     """Prevalence and error rates given what is true (equations 2.3 and 2.4).
 
-    Rates have shape (raters, true choices, choices said).
+    Items with the same votes are of one kind, which occurs so many times. Rates have shape
+    (raters, true choices, choices said).
     """
-    items, raters, choices = counts.shape
-    sums = counts.reshape(items, -1).T @ truth
+    _, raters, choices = kinds.shape
+    sums = kinds.reshape(len(kinds), -1).T @ (truth * times[:, None])
     confusion = sums.reshape(raters, choices, choices).transpose(0, 2, 1)
     totals = confusion.sum(axis=2, keepdims=True)
     rates = np.divide(confusion, totals, out=np.zeros_like(confusion), where=totals > 0)
-    return truth.mean(axis=0), rates
+    return times @ truth / times.sum(), rates
 
 
-def _expect(counts: Values, prevalence: Values, confusion: Values) -> tuple[Values, float]:
+def _expect(
+    kinds: Values, times: Counts, prevalence: Values, confusion: Values
+) -> tuple[Values, float]:
     """What is true given the rates (equation 2.5), and the log-likelihood of the rates."""
     rates = np.log(np.maximum(confusion, TINY)).transpose(0, 2, 1)
-    votes = counts.reshape(len(counts), -1) @ rates.reshape(-1, len(prevalence))
+    votes = kinds.reshape(len(kinds), -1) @ rates.reshape(-1, len(prevalence))
     joint = votes + np.log(np.maximum(prevalence, TINY))
     most = joint.max(axis=1, keepdims=True)
     weights = np.exp(joint - most)
     totals = weights.sum(axis=1, keepdims=True)
-    return weights / totals, float((most + np.log(totals)).sum())
+    return weights / totals, float(times @ (most + np.log(totals))[:, 0])
 
 
 def _named(names: list[str], values: Values) -> dict[str, float]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.agreement import (
     Alpha,
     Metric,
     Value,
+    Values,
+    alpha_of_counts,
     cohen_kappa,
     edit_distance,
     fleiss_kappa,
@@ -23,7 +28,7 @@ from core.agreement import (
 from core.chain import jaccard_index
 from core.dawid_skene import Vote, dawid_skene
 from core.quality import ReviewedDraft
-from core.records import Confidence, Correction, Mask, Region, TraceFinding, TraceOutcome
+from core.records import Confidence, Correction, TraceFinding, TraceOutcome
 
 LEAST_CHANGE: Final = 10
 """characters that an edit has to differ from the draft by, to be told from a mended slip"""
@@ -35,6 +40,7 @@ ALIKE_SECONDS: Final = 0.05
 """at most so far apart are two lead times that are too alike"""
 LEAST_EXPERTS: Final = 3
 """with fewer, errors cannot be told from the truth"""
+OUTCOMES: Final = sorted(TraceOutcome)
 SURENESS: Final = {confidence: rank for rank, confidence in enumerate(Confidence)}
 
 
@@ -123,116 +129,196 @@ def review_agreement(
     reviews: Iterable[ReviewedDraft], categories: Sequence[str]
 ) -> ReviewAgreement:
     """How far experts agree; `categories` are those that they can choose from."""
-    shared = [review for review in reviews if len(review.corrections) > 1]
+    shared = [_share(review) for review in reviews if len(review.corrections) > 1]
+    pairs = _by_pair(shared)
+    everything = range(len(categories))
+    said = _stack(shared, categories)
+    versions = sorted({draft.review.teacher_version for draft in shared})
     return ReviewAgreement(
-        images=len({review.image.image_id for review in shared}),
-        overall=_traces(shared, categories),
-        fleiss=fleiss_kappa([unit for _, unit in _outcomes(shared, categories)]),
+        images=len(set(said.images)),
+        overall=_traces(said, everything),
+        fleiss=fleiss_kappa(said.outcomes[np.isin(said.category, everything)]),
         verdict=alpha_over_images(_answers(shared, lambda c: str(c.reasoning.verdict))),
         confidence=alpha_over_images(_answers(shared, _sureness), Metric.ORDINAL),
         traces=alpha_over_images(
             _answers(shared, lambda c: len(c.reasoning.findings)), Metric.INTERVAL
         ),
-        categories=_mean([_shared_categories(*pair) for _, pair in _pairs(shared)]).value,
-        by_category={category: _traces(shared, [category]) for category in categories},
+        categories=_mean([pair.jaccard for draft in shared for pair in draft.pairs]).value,
+        by_category={name: _traces(said, [place]) for place, name in enumerate(categories)},
         by_teacher_version={
-            version: _traces([r for r in shared if r.teacher_version == version], categories)
-            for version in sorted({review.teacher_version for review in shared})
+            version: _traces(_stack(_by_version(shared, version), categories), everything)
+            for version in versions
         },
         by_expert={
-            expert: _traces(_with_each_other(shared, expert), categories)
+            expert: _traces(_stack(_with_each_other(pairs, expert), categories), everything)
             for expert in _experts(shared)
         },
         accuracy=_accuracy(shared),
-        pairs=tuple(_pair_agreement(*item) for item in sorted(_by_pair(shared).items())),
+        pairs=tuple(_pair_agreement(*item) for item in sorted(pairs.items())),
     )
 
 
-# Slices
+# Drafts, with what is asked of them for every figure
+
+
+class _Match(NamedTuple):
+    """A trace that two experts left."""
+
+    drafted: TraceFinding | None
+    """what the teacher wrote; None: both added it"""
+    one: TraceFinding
+    other: TraceFinding
+    overlap: float | None
+    """of their regions; None unless both have one, and not both the teacher's"""
+    similarity: float | None
+    """of their texts; None: both left the teacher's words"""
+
+
+class _Pair(NamedTuple):
+    """Two experts on one draft, by name."""
+
+    one: Correction
+    other: Correction
+    jaccard: float
+    """index of the categories that they left"""
+    matches: tuple[_Match, ...]
+
+
+class _Shared(NamedTuple):
+    """A draft, with the experts on it who are compared."""
+
+    review: ReviewedDraft
+    said: tuple[Correction, ...]
+    left: tuple[frozenset[str], ...]
+    """the categories of each of them"""
+    pairs: tuple[_Pair, ...]
+
+    @property
+    def image_id(self) -> str:
+        return self.review.image.image_id
+
+
+def _share(review: ReviewedDraft) -> _Shared:
+    said = tuple(sorted(review.corrections, key=lambda correction: correction.expert))
+    left = tuple(correction.categories() for correction in said)
+    pairs = tuple(
+        _Pair(one, other, jaccard_index(kept), tuple(_matches(review, one, other)))
+        for (one, other), kept in zip(combinations(said, 2), combinations(left, 2), strict=True)
+    )
+    return _Shared(review, said, left, pairs)
+
 
 Units = list[tuple[str, list[Value]]]
 """the image of each unit, and the values that experts gave it"""
 
 
-def _experts(reviews: Iterable[ReviewedDraft]) -> list[str]:
-    return sorted({said.expert for review in reviews for said in review.corrections})
+def _experts(drafts: Iterable[_Shared]) -> list[str]:
+    return sorted({correction.expert for draft in drafts for correction in draft.said})
 
 
-def _with_each_other(reviews: Iterable[ReviewedDraft], expert: str) -> list[ReviewedDraft]:
-    """Each draft that an expert reviewed, once with each other expert who did."""
-    pairs = _pairs(reviews)
-    return [review for review, (one, other) in pairs if expert in (one.expert, other.expert)]
+def _by_version(drafts: Iterable[_Shared], version: str) -> list[_Shared]:
+    return [draft for draft in drafts if draft.review.teacher_version == version]
 
 
-def _by_pair(reviews: Iterable[ReviewedDraft]) -> dict[tuple[str, str], list[ReviewedDraft]]:
-    found: dict[tuple[str, str], list[ReviewedDraft]] = defaultdict(list)
-    for review, (one, other) in _pairs(reviews):
-        found[one.expert, other.expert].append(review)
+def _by_pair(drafts: Iterable[_Shared]) -> dict[tuple[str, str], list[_Shared]]:
+    """Each draft with each two of its experts, and with nobody else."""
+    found: dict[tuple[str, str], list[_Shared]] = defaultdict(list)
+    for draft in drafts:
+        for pair, left in zip(draft.pairs, combinations(draft.left, 2), strict=True):
+            both = (pair.one, pair.other)
+            found[pair.one.expert, pair.other.expert].append(
+                _Shared(draft.review, both, left, (pair,))
+            )
     return found
 
 
-def _pairs(
-    reviews: Iterable[ReviewedDraft],
-) -> Iterator[tuple[ReviewedDraft, tuple[Correction, Correction]]]:
-    """Each draft with each two of its experts, by name, and with nobody else."""
-    for review in reviews:
-        said = sorted(review.corrections, key=lambda correction: correction.expert)
-        for pair in combinations(said, 2):
-            yield replace(review, corrections=pair), pair
+def _with_each_other(
+    pairs: Mapping[tuple[str, str], Sequence[_Shared]], expert: str
+) -> list[_Shared]:
+    """Each draft that an expert reviewed, once with each other expert who did."""
+    return [draft for experts, drafts in pairs.items() if expert in experts for draft in drafts]
 
 
 # Figures
 
 
-def _traces(reviews: Sequence[ReviewedDraft], categories: Sequence[str]) -> TraceAgreement:
-    """How far experts agree on the traces of these categories."""
-    regions, texts = [], []
-    for review, pair in _pairs(reviews):
-        for drafted, one, other in _matched(review, *pair):
-            if one.category not in categories:
-                continue
-            if one.region and other.region and not _are(drafted, "region", one, other):
-                regions.append(region_overlap(one.region, other.region))
-            if not _are(drafted, "evidence", one, other):
-                texts.append(text_similarity(one.evidence, other.evidence))
-    return TraceAgreement(
-        outcome=alpha_over_images(_outcomes(reviews, categories)),
-        kept=alpha_over_images(_kept(reviews, categories)),
-        regions=_mean(regions),
-        texts=_mean(texts),
+class _Stack(NamedTuple):
+    """What was said of some drafts, to be counted over any of their categories."""
+
+    images: NDArray[np.intp]
+    """of each draft"""
+    draft: NDArray[np.intp]
+    """of each trace"""
+    category: NDArray[np.intp]
+    """of each trace; -1: none that experts can choose"""
+    outcomes: Values
+    """how many experts said what of each trace: (traces, outcomes)"""
+    kept: Values
+    """how many left each category or not: (drafts, categories, 2)"""
+    matches: tuple[tuple[int, _Match], ...]
+    """with the category, as above"""
+
+
+def _stack(drafts: Sequence[_Shared], categories: Sequence[str]) -> _Stack:
+    images: dict[str, int] = {}
+    place = {category: number for number, category in enumerate(categories)}
+    traces = [
+        (number, finding.category, position)
+        for number, draft in enumerate(drafts)
+        for position, finding in enumerate(draft.review.draft.reasoning.findings)
+    ]
+    outcomes = np.zeros((len(traces), len(OUTCOMES)))
+    for row, (number, _, position) in enumerate(traces):
+        for said in drafts[number].said:
+            outcomes[row, OUTCOMES.index(said.outcomes[position])] += 1
+    kept = np.zeros((len(drafts), len(categories), 2))
+    for number, draft in enumerate(drafts):
+        for left in draft.left:
+            kept[number, [place[name] for name in left if name in place], 1] += 1
+        kept[number, :, 0] = len(draft.left) - kept[number, :, 1]
+    return _Stack(
+        images=_integers(images.setdefault(draft.image_id, len(images)) for draft in drafts),
+        draft=_integers(number for number, _, _ in traces),
+        category=_integers(place.get(category, -1) for _, category, _ in traces),
+        outcomes=outcomes,
+        kept=kept,
+        matches=tuple(
+            (place.get(match.one.category, -1), match)
+            for draft in drafts
+            for pair in draft.pairs
+            for match in pair.matches
+        ),
     )
 
 
-def _outcomes(reviews: Iterable[ReviewedDraft], categories: Sequence[str]) -> Units:
-    return [
-        (review.image.image_id, [said.outcomes[position] for said in review.corrections])
-        for review in reviews
-        for position, finding in enumerate(review.draft.reasoning.findings)
-        if finding.category in categories
-    ]
+def _integers(values: Iterable[int]) -> NDArray[np.intp]:
+    return np.fromiter(values, dtype=np.intp)
 
 
-def _kept(reviews: Iterable[ReviewedDraft], categories: Sequence[str]) -> Units:
-    return [
-        (review.image.image_id, [category in left for left in kept])
-        for review in reviews
-        for kept in [[said.categories() for said in review.corrections]]
-        for category in categories
-    ]
+def _traces(said: _Stack, categories: Sequence[int]) -> TraceAgreement:
+    """How far experts agree on the traces of these categories."""
+    is_wanted = np.isin(said.category, categories)
+    matches = [match for category, match in said.matches if category in categories]
+    return TraceAgreement(
+        outcome=alpha_of_counts(
+            said.outcomes[is_wanted], OUTCOMES, clusters=said.images[said.draft[is_wanted]]
+        ),
+        kept=alpha_of_counts(
+            said.kept[:, categories].reshape(-1, 2),
+            (False, True),
+            clusters=np.repeat(said.images, len(categories)),
+        ),
+        regions=_mean([m.overlap for m in matches if m.overlap is not None]),
+        texts=_mean([m.similarity for m in matches if m.similarity is not None]),
+    )
 
 
-def _answers(reviews: Iterable[ReviewedDraft], answer: Callable[[Correction], Value]) -> Units:
-    return [
-        (review.image.image_id, [answer(said) for said in review.corrections]) for review in reviews
-    ]
+def _answers(drafts: Iterable[_Shared], answer: Callable[[Correction], Value]) -> Units:
+    return [(draft.image_id, [answer(said) for said in draft.said]) for draft in drafts]
 
 
 def _sureness(correction: Correction) -> int:
     return SURENESS[correction.reasoning.confidence]
-
-
-def _shared_categories(one: Correction, other: Correction) -> float:
-    return jaccard_index([one.categories(), other.categories()])
 
 
 def alpha_over_images(units: Units, metric: Metric = Metric.NOMINAL) -> Alpha:
@@ -246,57 +332,65 @@ def _mean(values: Sequence[float]) -> Mean:
     return Mean(value=fmean(values) if values else None, pairs=len(values))
 
 
-def _accuracy(reviews: Sequence[ReviewedDraft]) -> dict[str, float]:
-    if len(_experts(reviews)) < LEAST_EXPERTS:
+def _accuracy(drafts: Sequence[_Shared]) -> dict[str, float]:
+    if len(_experts(drafts)) < LEAST_EXPERTS:
         return {}
     votes = [
         Vote(
-            item=f"{review.draft.draft_id} {position}",
+            item=f"{draft.review.draft.draft_id} {position}",
             rater=said.expert,
             choice="rejected" if outcome is TraceOutcome.REJECTED else "left",
         )
-        for review in reviews
-        for said in review.corrections
+        for draft in drafts
+        for said in draft.said
         for position, outcome in enumerate(said.outcomes)
         if outcome is not TraceOutcome.ADDED
     ]
     return dawid_skene(votes).accuracy if votes else {}
 
 
-def _pair_agreement(experts: tuple[str, str], reviews: Sequence[ReviewedDraft]) -> PairAgreement:
-    pairs = [pair for _, pair in _pairs(reviews)]
+def _pair_agreement(experts: tuple[str, str], drafts: Sequence[_Shared]) -> PairAgreement:
+    pairs = [pair for draft in drafts for pair in draft.pairs]
     decisions = [
         (mine, theirs)
-        for one, other in pairs
-        for mine, theirs in zip(one.outcomes, other.outcomes, strict=False)
+        for pair in pairs
+        for mine, theirs in zip(pair.one.outcomes, pair.other.outcomes, strict=False)
         if TraceOutcome.ADDED not in (mine, theirs)
     ]
     return PairAgreement(
         experts=experts,
-        images=len({review.image.image_id for review in reviews}),
+        images=len({draft.image_id for draft in drafts}),
         kappa=cohen_kappa(decisions),
-        categories=fmean(_shared_categories(*pair) for pair in pairs),
-        alike=_alike(reviews),
+        categories=fmean(pair.jaccard for pair in pairs),
+        alike=_alike(drafts),
     )
 
 
 # Traces that two experts left
 
 
-def _matched(
-    review: ReviewedDraft, one: Correction, other: Correction
-) -> Iterator[tuple[TraceFinding | None, TraceFinding, TraceFinding]]:
-    """The traces that both left: what the teacher wrote, and what either made of it.
+def _matches(review: ReviewedDraft, one: Correction, other: Correction) -> Iterator[_Match]:
+    """The traces that both left.
 
     Added traces have nothing of the teacher's. They are the same when either added just one of
     their category.
     """
     mine, theirs = one.drafted(), other.drafted()
     for position in sorted(mine.keys() & theirs.keys()):
-        yield review.draft.reasoning.findings[position], mine[position], theirs[position]
+        drafted = review.draft.reasoning.findings[position]
+        yield _match(drafted, mine[position], theirs[position])
     my_own, their_own = _added_once(one), _added_once(other)
     for category in sorted(my_own.keys() & their_own.keys()):
-        yield None, my_own[category], their_own[category]
+        yield _match(None, my_own[category], their_own[category])
+
+
+def _match(drafted: TraceFinding | None, one: TraceFinding, other: TraceFinding) -> _Match:
+    overlap = similarity = None
+    if one.region and other.region and not _are(drafted, "region", one, other):
+        overlap = region_overlap(one.region, other.region)
+    if not _are(drafted, "evidence", one, other):
+        similarity = text_similarity(one.evidence, other.evidence)
+    return _Match(drafted, one, other, overlap, similarity)
 
 
 def _added_once(correction: Correction) -> dict[str, TraceFinding]:
@@ -311,19 +405,20 @@ def _are(drafted: TraceFinding | None, part: str, *left: TraceFinding) -> bool:
     )
 
 
-def _alike(reviews: Sequence[ReviewedDraft]) -> Alike:
+def _alike(drafts: Sequence[_Shared]) -> Alike:
     texts: list[bool] = []
     regions: list[bool] = []
     times: list[bool] = []
     image_ids: set[str] = set()
-    for review, (one, other) in _pairs(reviews):
-        judged = len(texts), len(regions)
-        for drafted, mine, theirs in _matched(review, one, other):
-            texts += _alike_texts(drafted, mine.evidence, theirs.evidence)
-            regions += _alike_regions(drafted, mine.region, theirs.region)
-        if any(texts[judged[0] :]) or any(regions[judged[1] :]):
-            image_ids.add(review.image.image_id)
-        times += _alike_times(review, one, other)
+    for draft in drafts:
+        for pair in draft.pairs:
+            own_texts = [is_alike for match in pair.matches for is_alike in _alike_texts(match)]
+            own_regions = [is_alike for match in pair.matches for is_alike in _alike_regions(match)]
+            if any(own_texts) or any(own_regions):
+                image_ids.add(draft.image_id)
+            texts += own_texts
+            regions += own_regions
+            times += _alike_times(draft.review, pair)
     return Alike(
         texts=sum(texts),
         of_texts=len(texts),
@@ -335,31 +430,31 @@ def _alike(reviews: Sequence[ReviewedDraft]) -> Alike:
     )
 
 
-def _alike_texts(drafted: TraceFinding | None, mine: str, theirs: str) -> list[bool]:
+def _alike_texts(match: _Match) -> list[bool]:
     """Whether two texts are too alike; nothing where one is not of the expert's own making.
 
     Edits of one text are alike anyway: what counts is how much they differ from one another, as a
     share of how much they differ from it.
     """
-    if drafted is None:
+    mine, theirs = match.one.evidence, match.other.evidence
+    if match.drafted is None:
         return [text_similarity(mine, theirs) >= ALIKE_TEXTS]
-    change = min(edit_distance(drafted.evidence, text) for text in (mine, theirs))
+    change = min(edit_distance(match.drafted.evidence, text) for text in (mine, theirs))
     if change < LEAST_CHANGE:
         return []
     return [edit_distance(mine, theirs) <= (1 - ALIKE_TEXTS) * change]
 
 
-def _alike_regions(
-    drafted: TraceFinding | None, mine: Region | Mask | None, theirs: Region | Mask | None
-) -> list[bool]:
+def _alike_regions(match: _Match) -> list[bool]:
     """Whether two regions are too alike; nothing where one was not drawn by the expert."""
-    if mine is None or theirs is None or (drafted and drafted.region in (mine, theirs)):
+    regions = (match.one.region, match.other.region)
+    if match.overlap is None or (match.drafted and match.drafted.region in regions):
         return []
-    return [region_overlap(mine, theirs) >= ALIKE_REGIONS]
+    return [match.overlap >= ALIKE_REGIONS]
 
 
-def _alike_times(review: ReviewedDraft, one: Correction, other: Correction) -> list[bool]:
-    mine, theirs = (review.seconds.get(said.correction_id) for said in (one, other))
+def _alike_times(review: ReviewedDraft, pair: _Pair) -> list[bool]:
+    mine, theirs = (review.seconds.get(said.correction_id) for said in (pair.one, pair.other))
     if mine is None or theirs is None:
         return []
     return [abs(mine - theirs) <= ALIKE_SECONDS]

@@ -113,7 +113,9 @@ def _measure(
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _open(identity: tuple[str, int | None]) -> Database:
-    return open_database(load_settings(), migrate=False)
+    opened = open_database(load_settings(), migrate=False)
+    opened.map_file()
+    return opened
 
 
 @st.cache_data(ttl=FRESH_SECONDS, max_entries=ANSWERS_HELD, show_spinner=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, exists, func, or_, select
+from sqlalchemy import Select, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.records import (
@@ -365,16 +365,14 @@ def _has_outcome(outcome: TraceOutcome) -> Any:
     return DraftRow.draft_id.in_(corrected)
 
 
+_PLACE: Any = (AttemptRow.campaign_id, AttemptRow.arm, AttemptRow.image_id)
 _FAKE_TRACE = _finds(FindingRow.points_to == Authenticity.FAKE)
 _FAULTS: dict[Fault, Any] = {
-    Fault.CONTRADICTION: exists().where(
-        ChainRow.draft_id == DraftRow.draft_id, ChainRow.contradictions > 0
+    Fault.CONTRADICTION: DraftRow.draft_id.in_(
+        select(ChainRow.draft_id).where(ChainRow.contradictions > 0)
     ),
-    Fault.RETRIED: exists().where(
-        AttemptRow.image_id == DraftRow.image_id,
-        AttemptRow.campaign_id == DraftRow.campaign_id,
-        AttemptRow.arm == DraftRow.arm,
-        AttemptRow.attempt_id != DraftRow.attempt_id,
+    Fault.RETRIED: tuple_(DraftRow.campaign_id, DraftRow.arm, DraftRow.image_id).in_(
+        select(*_PLACE).group_by(*_PLACE).having(func.count() > 1)
     ),
     Fault.EDITED: _has_outcome(TraceOutcome.EDITED),
     Fault.REJECTED: _has_outcome(TraceOutcome.REJECTED),

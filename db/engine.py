@@ -22,6 +22,8 @@ from db.group_commit import Change, GroupCommit, Item, Result
 BUSY_SECONDS = 60
 """how long a writer waits for the writers of other processes before it gives up"""
 CONNECT_SECONDS = 10
+MAPPED_BYTES = 2**30
+"""of an SQLite file at most"""
 DRIVERS = {
     "sqlite": "sqlite",
     "sqlite+pysqlite": "sqlite",
@@ -72,6 +74,15 @@ class Database:
     def write_together(self, change: Change[Item, Result], item: Item, *, rank: int = 0) -> Result:
         """One change in a transaction shared with other threads; see `db.group_commit`."""
         return self._group.apply(change, item, rank=rank)
+
+    def map_file(self) -> None:
+        """Let whoever reads all day read an SQLite file in place: large counts take half the time.
+
+        The mapped part counts as memory of the process, which shares it with the system's cache.
+        """
+        if self.dialect == "sqlite":
+            event.listen(self._engine, "connect", _map_sqlite)
+            self.dispose()
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -198,6 +209,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _map_sqlite(connection: Any, _record: object) -> None:
+    connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
 
 
 def _begin_sqlite(connection: Connection) -> None:

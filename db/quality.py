@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,9 +72,11 @@ def queue_among(reviews: Iterable[ReviewedDraft], recipe: Recipe) -> list[Queued
 
 def measure_quality(database: Database, recipe: Recipe) -> Quality:
     """What experts left of the drafts of the recipe's chain arms, and their gold scores."""
-    campaign_id = campaign_id_of(recipe)
+    return _quality(database, recipe, read_reviews(database, recipe))
+
+
+def _quality(database: Database, recipe: Recipe, reviews: Sequence[ReviewedDraft]) -> Quality:
     with database.read() as session:
-        reviews = [*reviewed_drafts(session, campaign_id, _arms(recipe))]
         answers = {kind: gold_answers(session, recipe.name, kind) for kind in TaskKind}
     right = right_answers(database, recipe)
     return Quality(
@@ -86,8 +88,11 @@ def measure_quality(database: Database, recipe: Recipe) -> Quality:
 
 def measure_agreement(database: Database, recipe: Recipe) -> Agreement:
     """How far experts agree on the drafts of the recipe's chain arms, and blind."""
+    return _agreement(database, recipe, read_reviews(database, recipe))
+
+
+def _agreement(database: Database, recipe: Recipe, reviews: Sequence[ReviewedDraft]) -> Agreement:
     with database.read() as session:
-        reviews = [*reviewed_drafts(session, campaign_id_of(recipe), _arms(recipe))]
         judged = [*judged_images(session)]
         label_ids = [label.label_id for _, labels in judged for label in labels]
         seconds = lead_times(session, label_ids)
@@ -100,6 +105,25 @@ def measure_agreement(database: Database, recipe: Recipe) -> Agreement:
     return Agreement(
         reviews=review_agreement(reviews, categories),
         blind=blind_agreement(blind, categories, seconds) if blind else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """All that is known of a recipe's experts."""
+
+    agreement: Agreement
+    quality: Quality
+    queue: list[QueuedDraft]
+
+
+def measure_experts(database: Database, recipe: Recipe) -> Experts:
+    """Agreement, quality and queue at once: the reviews are read once."""
+    reviews = read_reviews(database, recipe)
+    return Experts(
+        agreement=_agreement(database, recipe, reviews),
+        quality=_quality(database, recipe, reviews),
+        queue=queue_among(reviews, recipe),
     )
 
 

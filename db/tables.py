@@ -94,7 +94,10 @@ class ImageRow(Row):
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     subsampling: Mapped[str | None]
 
-    __table_args__ = (Index(None, "source", "label"),)
+    __table_args__ = (
+        Index(None, "source", "label"),
+        Index(None, "image_id", "label", "generator"),
+    )
 
 
 class TombstoneRow(Row):
@@ -427,8 +430,8 @@ class DraftRow(Row):
         Index(
             "drafts_newest",
             "campaign_id",
-            "arm",
             "image_id",
+            "arm",
             unique=True,
             sqlite_where=_IS_NEWEST,
             postgresql_where=_IS_NEWEST,

@@ -18,13 +18,7 @@ from dashboard import charts, show
 from dashboard.place import Place, recipe_of
 from dashboard.studio import first_address, task_address
 from db.progress import CampaignSummary
-from db.quality import (
-    Quality,
-    adjudication_queue,
-    measure_agreement,
-    measure_preferences,
-    measure_quality,
-)
+from db.quality import Quality, measure_experts, measure_preferences
 from db.studio_tasks import flagged_work, tasks_about
 
 AGREEMENT, EXPERTS, QUEUE, OVERWRITTEN, STUDY = (
@@ -44,9 +38,8 @@ def show_page(place: Place) -> None:
     if campaign is None:
         return
     recipe = recipe_of(place, campaign)
-    quality = place.measure(measure_quality, recipe)
-    queue = place.measure(adjudication_queue, recipe)
-    found = place.measure(measure_agreement, recipe)
+    measured = place.measure(measure_experts, recipe)
+    quality, queue, found = measured.quality, measured.queue, measured.agreement
     if not quality.traces.drafts and found.blind is None:
         show.empty("No expert has said anything yet. Experts check drafts in:", "make annotate")
         return

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.errors import ConfigError
 from core.records import Source
-from db.engine import Database
+from db.engine import MAPPED_BYTES, Database
 from db.images import count_images, save_images, save_source, source_names, sources
 from tests.campaigns import store_images
 from tests.unit.records import make_image
@@ -82,3 +82,16 @@ def test_sqlite_is_set_up_for_several_processes(database: Database) -> None:
         }
     assert found.pop("busy_timeout") >= 30_000
     assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1}
+
+
+def test_a_mapped_file_shows_what_others_write(database: Database) -> None:
+    store_images(database, 1)
+    database.map_file()
+    with database.read() as session:
+        assert count_images(session).total == 1
+        if database.dialect == "sqlite":
+            mapped = session.connection().exec_driver_sql("PRAGMA mmap_size").scalar_one()
+            assert mapped == MAPPED_BYTES
+    store_images(database, 3)
+    with database.read() as session:
+        assert count_images(session).total == 3
