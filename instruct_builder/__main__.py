@@ -314,6 +314,10 @@ def takedown_command(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Tables of `rewrite`; default: that of the home folder."),
     ] = None,
+    features: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Where training keeps vision features; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Withdraw an image everywhere within reach, for good, and say what remains where."""
@@ -328,6 +332,7 @@ def takedown_command(
         shards=shards or [],
         runs=runs or [],
         rewordings=rewordings or [path for path in (table,) if path.is_file()],
+        features=features or [],
     )
     typer.echo(
         json.dumps(done, default=_for_json) if as_json else "\n".join(takedown_as_text(done))

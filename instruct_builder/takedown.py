@@ -28,6 +28,8 @@ from instruct_builder.shards import IMAGES, ShardSet
 
 RUN_FILES = ("config.yaml", MANIFEST)
 """by which a run folder is known"""
+FEATURES = ".safetensors"
+"""after the id of an image: its vision features, as training keeps them in a folder of folders"""
 PREDICTIONS = "predictions.jsonl"
 """of a run folder: one image per line"""
 
@@ -66,6 +68,8 @@ class Takedown:
     sets: tuple[AmendedSet, ...]
     reworded: dict[str, int]
     """rewordings that went, by the table that held them"""
+    features: dict[str, int]
+    """files of vision features of it that went, by the folder that training kept them in"""
     runs: tuple[RunFinding, ...]
     remains: Remains
     kin: tuple[str, ...]
@@ -86,15 +90,17 @@ def take_down(  # noqa: PLR0913 - a use case and its options
     shards: Sequence[Path] = (),
     runs: Sequence[Path] = (),
     rewordings: Sequence[Path] = (),
+    features: Sequence[Path] = (),
 ) -> Takedown:
     """Withdraw an image and the copies made of it; again, it does what is missing.
 
     `shards` are folders of shard sets, which need not be of this database; `runs` are run folders,
-    or folders of them; `rewordings` are tables of `rewrite`. ConfigError when a folder is not
-    there, or when neither the database nor one of the sets knows the image. A set that cannot be
-    written is reported, and the rest goes on.
+    or folders of them; `rewordings` are tables of `rewrite`; `features` are folders in which
+    training keeps vision features. ConfigError when a folder is not there, or when neither the
+    database nor one of the sets knows the image. A set that cannot be written is reported, and the
+    rest goes on.
     """
-    _check_folders([*shards, *runs])
+    _check_folders([*shards, *runs, *features])
     stones = _bury(database, image_id, shards, reason=reason, now=now)
     ids = [stone.image_id for stone in stones]
     let_go = [withdraw(database, stone) for stone in stones]
@@ -113,6 +119,7 @@ def take_down(  # noqa: PLR0913 - a use case and its options
         files_removed=tuple(removed),
         sets=tuple(sets),
         reworded={str(path): remove_chains(path, chain_ids) for path in rewordings},
+        features={str(folder): remove_features(folder, ids) for folder in features},
         runs=tuple(_look_at_runs(runs, shards, image_id)),
         remains=remains,
         kin=tuple(relative.image_id for relative in kin),
@@ -162,6 +169,14 @@ def _amend(folder: Path, image_ids: Collection[str]) -> AmendedSet:
     except (ConfigError, StateError) as error:
         return AmendedSet(folder=folder, removed=None, problem=str(error))
     return AmendedSet(folder=folder, removed=removed, problem=None)
+
+
+def remove_features(folder: Path, image_ids: Sequence[str]) -> int:
+    """Delete the files in which training keeps vision features of some images; how many."""
+    found = [path for name in image_ids for path in folder.glob(f"*/{name}{FEATURES}")]
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
 def _look_at_runs(
@@ -234,6 +249,9 @@ def as_text(done: Takedown) -> Iterator[str]:
     for amended in done.sets:
         yield f"{amended.folder}: {_fate(amended)}"
     yield from (f"{path}: {n} rewordings removed" for path, n in done.reworded.items() if n)
+    yield from (
+        f"{path}: {n} files of vision features removed" for path, n in done.features.items()
+    )
     yield from ("", "What remains, and where:")
     yield from (f"  {line}" for line in _remaining(done))
 

@@ -27,6 +27,10 @@ class Architecture:
     """options of the image processor that the model's own processor sets"""
     processor: Callable[[Any], dict[str, Any]] = lambda _: {}
     """what the processor of the library is told besides, from the model's configuration"""
+    projector: str | None = None
+    """module whose output goes into the language model as it is; None: there is more to it"""
+    takes_one_tensor: bool = False
+    """whether the model takes the features of all images in one tensor, else in a list"""
     marks: tuple[str, str] = ("", "")
     """texts before and after the placeholder that a chat template leaves to the processor"""
 
@@ -122,6 +126,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             count_image_tokens=_count_llava_tokens,
             processor=_llava_processor,
             pixel_names=("pixel_values",),
+            projector="multi_modal_projector",
         ),
         "qwen2_5_vl": Architecture(
             prefixes=QWEN_PARTS,
@@ -144,6 +149,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             count_image_tokens=_count_internvl_tokens,
             processor=_internvl_processor,
             pixel_names=("pixel_values",),
+            projector="multi_modal_projector",
+            takes_one_tensor=True,
             processing=MappingProxyType({"crop_to_patches": True}),
             marks=("<img>", "</img>"),
         ),

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, PermanentError
+from training.features import prepare
 from training.model import Assembly
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
+
+    from training.features import Picture
 
 IGNORED = -100
 """label of a token that is not learnt"""
@@ -157,7 +159,7 @@ def extend_prompt(prompt: Encoded, tokens: Sequence[int]) -> Encoded:
 
 def collate(
     rows: Sequence[Encoded],
-    images: Sequence[Image.Image],
+    images: Sequence[Picture],
     assembly: Assembly,
     *,
     siblings: Sequence[int] | None = None,
@@ -168,7 +170,7 @@ def collate(
     """
     import torch
 
-    pixels, counts = assembly.prepare_images(images)
+    pixels, counts = prepare(images, assembly)
     image_token = assembly.image_token_id
     expanded = [
         expand_image(row, count, image_token) for row, count in zip(rows, counts, strict=True)

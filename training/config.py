@@ -201,6 +201,13 @@ class Saving(Strict):
         return self
 
 
+class KeptFeatures(Strict):
+    """Vision features of a frozen tower, computed once for each training image and kept."""
+
+    folder: str | None = None
+    """where other runs with the same tower find them again; None: in memory, for this run"""
+
+
 class Scoring(Strict):
     """The token soft score: p_fake from the logits after a question and a forced answer prefix."""
 
@@ -235,6 +242,8 @@ class TrainingConfig(Strict):
     """None: parts are trained whole"""
     data: DataSettings
     optimiser: Optimiser
+    features: KeptFeatures | None = None
+    """None: computed anew at every visit"""
     saving: Saving = Saving()
     scoring: Scoring
     bootstrap: int = Field(1000, ge=100)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from core.records import Split
 from training.adapters import gather_saved
 from training.checkpoint import drop_checkpoints, open_checkpoint, save_checkpoint
 from training.config import Saving, TrainingConfig
+from training.features import FeatureCache, forget
 from training.inputs import Inputs
 from training.loop import StepLog, Training, choose_device
 from training.model import Assembly
@@ -165,6 +167,8 @@ def train_model(
     if is_first:
         typer.echo(describe_layout(assembly.model, config.data), err=True)
     training = Training(assembly, inputs.rows, inputs.folder, config, processes)
+    if training.features is not None:
+        plan_features(training.features, inputs, config)
     fit = Fit(config, inputs, assembly, verdict, folder, processes)
     if resume:
         fit.resume(training)
@@ -195,6 +199,15 @@ def train_model(
                 _end_by(ended_by, step.step, processes)
     assembly.model.eval()
     return _choose(fit, training) if is_first else None
+
+
+def plan_features(features: FeatureCache, inputs: Inputs, config: TrainingConfig) -> None:
+    """Say what the features will weigh before any is kept; those of withdrawn images go."""
+    if config.features is not None and config.features.folder is not None:
+        gone = forget(Path(config.features.folder), inputs.manifest.tombstones)
+        if gone:
+            typer.echo(f"features of withdrawn images: {gone} deleted", err=True)
+    typer.echo(features.plan(inputs.rows.images()), err=True)
 
 
 def _say_nothing(*_: Any) -> None:

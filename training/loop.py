@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from training.collate import Batch, Encoded, encode_conversation
 from training.config import DataSettings, Optimiser, Part, TrainingConfig
 from training.data import ImageFolder, Rows, Visit, plan_visits
 from training.efficiency import Work, peak_memory, peak_operations
+from training.features import FeatureCache, Sight, count_hits, count_seen
 from training.losses import TokenLosses, token_losses, weigh
 from training.model import Assembly
 from training.parity import check_parity
@@ -79,6 +80,8 @@ class StepLog:
     is not known"""
     peak_memory: int
     """bytes so far"""
+    cache_hits: int | None = None
+    """images of the step whose vision features were kept before; None: none are kept"""
 
 
 class Training:
@@ -108,6 +111,7 @@ class Training:
         self._peak = peak_operations(self._device, config.peak_teraflops)
         self._processes = processes
         self._seconds = 0.0
+        self.features = keep_features(assembly, images, config, processes)
         if uses_trees(self._model, config.data):
             use_tree_attention(self._model)
             check_trees(rows, images, assembly, config)
@@ -171,7 +175,7 @@ class Training:
         asked = time.perf_counter()
         steps = read_steps(
             self._rows,
-            self._images,
+            self.features or self._images,
             self._assembly,
             self.config,
             first=self.done + 1,
@@ -190,9 +194,8 @@ class Training:
 
     def _speed(self, learnt: Mapping[str, Any], step: Step, took: float) -> dict[str, Any]:
         """Of all processes together; FLOPs utilisation and memory of this one."""
-        batch, image_token = step.batch, self._assembly.image_token_id
-        seen = int((batch.inputs["input_ids"] == image_token).sum())
-        operations = self._work.operations(batch.tokens, seen)
+        seen = count_seen(step.batch.inputs, self._assembly.image_token_id)
+        operations = self._work.operations(step.batch.tokens, seen)
         return {
             "seconds": self._seconds,
             "step_seconds": took,
@@ -211,7 +214,7 @@ class Training:
         model.train()
         autocast = self.config.autocast == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=autocast):
-            losses = token_losses(model, step.batch)
+            losses = token_losses(model, self._with_features(step.batch))
         weights = weigh(losses, step.batch, settings)
         total = self._processes.sum(weights.sum())
         loss = (losses.values * weights).sum() / total
@@ -241,7 +244,13 @@ class Training:
                 for part in self._parts
             },
             "gradient_norm": norm,
+            "cache_hits": None if self.features is None else count_hits(step.batch.inputs),
         }
+
+    def _with_features(self, batch: Batch) -> Batch:
+        if self.features is None:
+            return batch
+        return replace(batch, inputs=self.features.complete(batch.inputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,9 +388,20 @@ class Step:
     """reasons why rows of the step could not be used"""
 
 
+def keep_features(
+    assembly: Assembly, images: ImageFolder, config: TrainingConfig, processes: Processes
+) -> FeatureCache | None:
+    """Where vision features are kept, if the settings ask for it; a ConfigError if they cannot."""
+    if config.features is None:
+        return None
+    if processes.count > 1:
+        raise ConfigError("features: several processes keep none; write features=null")
+    return FeatureCache(assembly, config, images)
+
+
 def read_steps(
     rows: Rows,
-    images: ImageFolder,
+    images: ImageFolder | FeatureCache,
     assembly: Assembly,
     config: TrainingConfig,
     *,
@@ -415,7 +435,7 @@ def skip(items: Iterator[Any], count: int) -> None:
 def read_trees(
     visits: Iterable[tuple[int, Visit]],
     rows: Rows,
-    images: ImageFolder,
+    images: ImageFolder | FeatureCache,
     assembly: Assembly,
     config: TrainingConfig,
     *,
@@ -431,7 +451,9 @@ def read_trees(
         if encoded:
             rng = np.random.default_rng(seed_of("augment", config.seed, number))
             image = images.read(rows.image_at(visit.places[0]))
-            trees.append(Tree(augment(image, config.data.augment, rng), encoded))
+            if not isinstance(image, Sight):
+                image = augment(image, config.data.augment, rng)
+            trees.append(Tree(image, encoded))
             keys += kept
     return trees, keys
 

@@ -38,7 +38,10 @@ def token_losses(model: Any, batch: Batch) -> TokenLosses:
     if len(torch.unique(conversation)) < len(batch.siblings):
         raise PermanentError("a row of the batch has no answer token to learn")
     columns, place = torch.unique(column, return_inverse=True)
-    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+    inputs = {
+        name: value.to(device) if hasattr(value, "to") else value
+        for name, value in batch.inputs.items()
+    }
     output = model(**inputs, use_cache=False, logits_to_keep=columns.to(device))
     if output.past_key_values is not None:  # a cache makes transformers ignore borders of samples
         raise PermanentError("the model keeps a key-value cache while training")

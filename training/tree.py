@@ -17,18 +17,20 @@ from core.errors import ConfigError, PermanentError
 from training.attention import Forest
 from training.collate import IGNORED, Batch, Encoded, collate, expand_image, pad
 from training.config import DataSettings
+from training.features import prepare
 from training.model import Assembly
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
+
+    from training.features import Picture
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
     """An image and the conversations about it."""
 
-    image: Image.Image
+    image: Picture
     rows: Sequence[Encoded]
 
 
@@ -78,7 +80,7 @@ def collate_trees(trees: Sequence[Tree], assembly: Assembly) -> Batch:
     The prefix is what the rows of a tree have in common, at least up to the image and never an
     answer. PermanentError when rows of one tree differ before the end of the image.
     """
-    pixels, counts = assembly.prepare_images([tree.image for tree in trees])
+    pixels, counts = prepare([tree.image for tree in trees], assembly)
     cut = [_cut(tree, count, assembly) for tree, count in zip(trees, counts, strict=True)]
     flat = [piece for prefix, branches in cut for piece in (prefix, *branches)]
     forest = Forest.plant(
