@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
+from imaging.perturb import KINDS
 from training.config import Augmentation
 
 FLIPS = (None, *Image.Transpose)
@@ -16,6 +17,8 @@ LEAST_SIGMA = 0.2
 def augment(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
     """An image as the settings may change it; the same state of `rng` gives the same image.
 
+    Nothing of the image but its pixels is looked at, so that no change can give a label away.
+
     Blur follows S.-Y. Wang et al., "CNN-generated images are surprisingly easy to spot... for now",
     CVPR 2020: detectors that saw blurred images transfer better to unseen generators.
     """
@@ -25,4 +28,7 @@ def augment(image: Image.Image, settings: Augmentation, rng: np.random.Generator
     if rng.random() < settings.blur_share:
         sigma = rng.uniform(LEAST_SIGMA, settings.blur_sigma)
         image = image.filter(ImageFilter.GaussianBlur(sigma))
+    for name, change in settings.changes.items():
+        if rng.random() < change.share:
+            image = KINDS[name].apply(image, rng.uniform(change.least, change.most), rng)
     return image

@@ -94,6 +94,16 @@ class Lora(Strict):
     """QLoRA: the layers of the language model in 4 bits; needs bitsandbytes"""
 
 
+class Change(Strict):
+    """How often a training image suffers a change, and how strong it is then."""
+
+    share: float = Field(ge=0, le=1)
+    """of the visits"""
+    least: float
+    most: float
+    """strengths are drawn evenly from least to most; units as in `imaging/perturb.py`"""
+
+
 class Augmentation(Strict):
     """Random changes of training images, both classes alike."""
 
@@ -103,6 +113,23 @@ class Augmentation(Strict):
     """share of the images that are blurred"""
     blur_sigma: float = Field(1.0, ge=0.2)
     """largest width of the blur in pixels (standard deviation of the Gaussian)"""
+    changes: dict[str, Change] = Field(default_factory=dict)
+    """further ones, in this order: crop, resize, blur, noise, jpeg, webp"""
+
+    @field_validator("changes")
+    @classmethod
+    def _known(cls, changes: dict[str, Change]) -> dict[str, Change]:
+        from imaging.perturb import KINDS
+
+        for name, change in changes.items():
+            if name not in KINDS:
+                raise ValueError(f"no change is called {name}; there are: {', '.join(KINDS)}")
+            kind = KINDS[name]
+            if not kind.least <= change.least <= change.most <= kind.most:
+                raise ValueError(
+                    f"{name}: strengths go from {kind.least:g} to {kind.most:g} ({kind.unit})"
+                )
+        return changes
 
 
 class DataSettings(Strict):
@@ -117,6 +144,12 @@ class DataSettings(Strict):
     auto: tree where the model allows it"""
     mix: dict[str, float] = Field(min_length=1)
     """share of the instructions by family or form"""
+    leave_out: tuple[str, ...] = ()
+    """families or forms that are not learnt, whatever the mix says"""
+    images_share: float = Field(1.0, gt=0, le=1)
+    """share of the training images, drawn by the seed; a smaller share lies within a larger one"""
+    rows_share: float = Field(1.0, gt=0, le=1)
+    """share of the instructions that are left, drawn likewise"""
     augment: Augmentation = Augmentation()
     max_tokens: int = Field(2048, ge=16)
     """longer rows are set aside, never cut"""
@@ -127,6 +160,17 @@ class DataSettings(Strict):
         if any(share < 0 for share in mix.values()) or sum(mix.values()) <= 0:
             raise ValueError("shares must not be negative, and at least one must be positive")
         return mix
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The mix without what is left out."""
+        return {key: share for key, share in self.mix.items() if key not in self.leave_out}
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if not any(self.shares.values()):
+            raise ValueError("leave_out leaves nothing of the mix")
+        return self
 
 
 class Optimiser(Strict):

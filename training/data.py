@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,8 @@ from instruct_builder.shards import Manifest, ShardSet, verify
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from training.config import DataSettings
 
 ROW_COLUMNS = (
     "instruction_id", "image_id", "image_path", "image_sha256", "family", "form", "messages",
@@ -125,6 +128,7 @@ def open_shards(folder: Path) -> ShardSet:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ConfigError(f"{folder}: not what its manifest says: {problems[0]}{more}; build again")
     _check_terms(folder, shards.manifest)
+    _check_sources(folder, shards)
     return shards
 
 
@@ -133,6 +137,17 @@ def _check_terms(folder: Path, manifest: Manifest) -> None:
         for part in parts:
             if not part.may_train:
                 raise ConfigError(f"{folder}: {kind} {part.name} may not be used for training")
+
+
+def _check_sources(folder: Path, shards: ShardSet) -> None:
+    """Terms hold for what the manifest lists: an image from elsewhere has none."""
+    listed = {source.name for source in shards.manifest.sources}
+    others = set(shards.images(["source"])["source"].unique().to_pylist()) - listed
+    if others:
+        raise ConfigError(
+            f"{folder}: it holds images of {', '.join(map(str, sorted(others, key=str)))}, whose "
+            "terms its manifest does not list; build the shards again"
+        )
 
 
 def read_images(shards: ShardSet) -> list[LabelledImage]:
@@ -181,6 +196,38 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def select(self, settings: DataSettings, *, seed: int) -> Rows:
+        """The rows that a run may learn from; a ConfigError for an unknown family or form."""
+        if not settings.leave_out and settings.images_share == settings.rows_share == 1:
+            return self
+        kept = self._without(settings.leave_out)
+        kept = kept._of_images(settings.images_share, seed)
+        return kept._share(settings.rows_share, seed)
+
+    def _without(self, names: Sequence[str]) -> Rows:
+        known = {*_distinct(self, "family"), *_distinct(self, "form")}
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"data.leave_out: no training row of {name!r}; "
+                    f"there are: {', '.join(sorted(known))}"
+                )
+        left_out = pa.array(names, pa.string())
+        is_out = pc.or_(
+            pc.is_in(self.table["family"], left_out), pc.is_in(self.table["form"], left_out)
+        )
+        return Rows(self.table.filter(pc.invert(is_out)))
+
+    def _of_images(self, share: float, seed: int) -> Rows:
+        names = self.table["image_id"].unique().to_pylist()
+        names.sort(key=lambda name: seed_of("share of images", seed, name))
+        kept = pa.array(names[: math.ceil(share * len(names))], pa.string())
+        return Rows(self.table.filter(pc.is_in(self.table["image_id"], kept)))
+
+    def _share(self, share: float, seed: int) -> Rows:
+        order = np.random.default_rng(seed_of("share of rows", seed)).permutation(len(self))
+        return Rows(self.table.take(pa.array(np.sort(order[: math.ceil(share * len(self))]))))
 
     def take(self, places: Sequence[int] | NDArray[np.int64]) -> list[Row]:
         """The rows at some places."""

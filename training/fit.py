@@ -282,7 +282,9 @@ def _facts(fit: Fit, training: Training, scored: int) -> dict[str, Any]:
         "answer_tokens": sum(step.answer_tokens for step in logs),
         "rows_set_aside": training.set_aside.total(),
         "reasons": dict(training.set_aside.most_common(5)),
-        "mix": fit.config.data.mix,
+        "mix": fit.config.data.shares,
+        "train_images": len(fit.inputs.rows.images()),
+        "train_rows": len(fit.inputs.rows),
         "seed": fit.config.seed,
     }
 

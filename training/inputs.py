@@ -47,8 +47,8 @@ def read_inputs(config: TrainingConfig, shards: Path, images: Path) -> Inputs:
 
     opened = open_shards(shards)
     known = read_images(opened)
-    rows = Rows.read(opened, Split.TRAIN)
-    check_mix(rows, config.data.mix)
+    rows = Rows.read(opened, Split.TRAIN).select(config.data, seed=config.seed)
+    check_mix(rows, config.data.shares)
     folder = ImageFolder(images)
     folder.check_presence(list({*rows.images(), *(image.ref for image in known)}))
     return Inputs(opened.manifest, known, rows, TestSet.of(known), folder)
@@ -59,6 +59,6 @@ def with_steps(config: TrainingConfig, rows: Rows) -> TrainingConfig:
     data, optimiser = config.data, config.optimiser
     steps = optimiser.steps
     if optimiser.epochs is not None:
-        visits = count_visits(rows, data.mix, branches=data.branches)
+        visits = count_visits(rows, data.shares, branches=data.branches)
         steps = math.ceil(optimiser.epochs * visits / data.batch_images)
     return config.model_copy(update={"optimiser": optimiser.lasting(steps)})

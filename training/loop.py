@@ -414,7 +414,7 @@ def read_steps(
     """
     data = config.data
     collate_step = collate_trees if uses_trees(assembly.model, data) else collate_plain
-    visits = enumerate(plan_visits(rows, data.mix, branches=data.branches, seed=config.seed))
+    visits = enumerate(plan_visits(rows, data.shares, branches=data.branches, seed=config.seed))
     skip(visits, (first - 1) * data.batch_images)
     for number in range(first, config.optimiser.steps + 1):
         planned = processes.share(list(islice(visits, data.batch_images)))
@@ -463,7 +463,7 @@ def check_trees(
 ) -> None:
     """Try the first images of the run as trees and apart: PermanentError when they differ."""
     data = config.data
-    visits = plan_visits(rows, data.mix, branches=TRIED_BRANCHES, seed=config.seed)
+    visits = plan_visits(rows, data.shares, branches=TRIED_BRANCHES, seed=config.seed)
     planned = list(enumerate(islice(visits, TRIED_IMAGES)))
     trees, _ = read_trees(planned, rows, images, assembly, config, set_aside=Counter())
     if trees:

@@ -118,8 +118,8 @@ def _read_rows(
     if shards is None:
         return None, {}
     opened = open_shards(shards)
-    rows = Rows.read(opened, Split.TRAIN)
-    check_mix(rows, config.data.mix)
+    rows = Rows.read(opened, Split.TRAIN).select(config.data, seed=config.seed)
+    check_mix(rows, config.data.shares)
     images: pa.Table = opened.images(["image_id", "width", "height"])
     return rows, {each["image_id"]: (each["width"], each["height"]) for each in images.to_pylist()}
 
@@ -235,7 +235,7 @@ def _sample_trees(
     config: TrainingConfig, assembly: Assembly, rows: Rows, sizes: dict[str, tuple[int, int]]
 ) -> Iterator[TreeSize]:
     data = config.data
-    visits = plan_visits(rows, data.mix, branches=data.branches, seed=config.seed)
+    visits = plan_visits(rows, data.shares, branches=data.branches, seed=config.seed)
     known: dict[tuple[int, int], int] = {}
     for visit in islice(visits, max(SAMPLED_VISITS, data.batch_images)):
         size = sizes[rows.image_at(visit.places[0]).image_id]

@@ -159,6 +159,13 @@ def test_a_source_that_must_not_be_trained_on_is_refused(tmp_path: Path) -> None
         open_shards(toy.shards)
 
 
+def test_an_image_of_a_source_without_terms_is_refused(tmp_path: Path) -> None:
+    sources = (SourceFact(name="another", licence="CC0-1.0", may_train=True),)
+    toy = make_set(tmp_path, sources=sources)
+    with pytest.raises(ConfigError, match="it holds images of toy, whose terms"):
+        open_shards(toy.shards)
+
+
 def test_held_out_generators_are_those_that_the_training_never_saw(toy: ToySet) -> None:
     test = read_inputs(CONFIG, toy.shards, toy.images).test
     assert test.held_out == {CHECKS}
@@ -182,3 +189,50 @@ def test_a_sample_is_drawn_without_repetition(rows: Rows) -> None:
     assert len(set(names)) == 40
     assert len(rows.sample(10_000, seed=3)) == len(rows)
     assert np.array_equal(names, [row.instruction_id for row in rows.sample(40, seed=3)])
+
+
+def chosen(toy: ToySet, **settings: object) -> Rows:
+    config = make_config(**{f"data__{name}": value for name, value in settings.items()})
+    return read_inputs(config, toy.shards, toy.images).rows
+
+
+def test_a_smaller_share_of_the_images_lies_within_a_larger_one(toy: ToySet, rows: Rows) -> None:
+    quarter, half = (
+        {ref.image_id for ref in chosen(toy, images_share=share).images()} for share in (0.25, 0.5)
+    )
+    assert (len(quarter), len(half)) == (18, 36)
+    assert quarter < half
+    assert len(chosen(toy, images_share=0.25)) == 18 * 3
+    assert len(chosen(toy)) == len(rows)
+
+
+def test_a_smaller_share_of_the_rows_lies_within_a_larger_one(toy: ToySet) -> None:
+    quarter, half = (
+        set(chosen(toy, rows_share=share).table["instruction_id"].to_pylist())
+        for share in (0.25, 0.5)
+    )
+    assert (len(quarter), len(half)) == (54, 108)
+    assert quarter < half
+
+
+def test_another_seed_draws_other_images(toy: ToySet, rows: Rows) -> None:
+    data = make_config(data__images_share=0.5).data
+    first, second = (rows.select(data, seed=seed).images() for seed in (1, 2))
+    assert first != second
+    assert len(first) == len(second)
+
+
+@pytest.mark.parametrize("name", ["discussion", "discuss"])
+def test_a_family_or_form_can_be_left_out(toy: ToySet, name: str) -> None:
+    config = make_config(data__leave_out=[name], data__mix={"verdict_what": 1, name: 1})
+    rows = read_inputs(config, toy.shards, toy.images).rows
+    assert set(rows.table["form"].to_pylist()) == {"verdict_what", "verdict_is_fake"}
+    assert config.data.shares == {"verdict_what": 1}
+
+
+def test_what_cannot_be_left_out_is_refused(toy: ToySet) -> None:
+    config = make_config(data__leave_out=["verdikt"])
+    with pytest.raises(ConfigError, match=r"data\.leave_out: no training row of 'verdikt'; there"):
+        read_inputs(config, toy.shards, toy.images)
+    with pytest.raises(ValueError, match="leaves nothing of the mix"):
+        make_config(data__leave_out=["verdict"], data__mix={"verdict": 1})

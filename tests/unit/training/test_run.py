@@ -103,6 +103,11 @@ def test_the_report_is_one_file_that_asks_nobody_for_anything(done: Done) -> Non
     assert not re.search(r"<script|@import|url\(", page)
 
 
+def test_the_report_says_what_was_learnt_from(done: Done) -> None:
+    training = done.report["training"]
+    assert (training["train_images"], training["train_rows"]) == (72, 216)
+
+
 def test_the_terminal_gets_the_same_table(done: Done) -> None:
     text = render_text(done.report, done.folder)
     assert "Simulated generators" in text
