@@ -16,6 +16,10 @@ from typing import Any
 from core.errors import ConfigError
 from core.ids import sha256_text
 
+UNDER_WAY = "upload.partial"
+"""is there from the first to the last file of an upload"""
+PARTIAL = ".partial"
+"""end of the name of a file that is still arriving"""
 _SECRET = re.compile(r"(?<=//)[^/@\s]*@")
 
 
@@ -56,10 +60,12 @@ def upload(folder: Path, address: str, *, last: str) -> None:
     """Copy a folder to an address; `last` is the file that tells others that all is there.
 
     It goes before anything is changed and comes back at the end; what the folder has no more goes.
+    Every file gets its name when it is whole.
     """
     with _explained(address):
         files, root = _open(address)
         files.makedirs(root, exist_ok=True)
+        files.pipe_file(f"{root}/{UNDER_WAY}", b"")
         marker = f"{root}/{last}"
         if files.exists(marker):
             files.rm_file(marker)
@@ -67,11 +73,13 @@ def upload(folder: Path, address: str, *, last: str) -> None:
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         ]
         names = [*sorted(name for name in names if name != last), last]
-        for path in set(files.find(root)) - {f"{root}/{name}" for name in names}:
+        for path in set(files.find(root)) - {f"{root}/{name}" for name in (*names, UNDER_WAY)}:
             files.rm_file(path)
         for name in names:
             files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
-            files.put_file(str(folder / name), f"{root}/{name}")
+            files.put_file(str(folder / name), f"{root}/{name}{PARTIAL}")
+            files.mv(f"{root}/{name}{PARTIAL}", f"{root}/{name}")
+        files.rm_file(f"{root}/{UNDER_WAY}")
 
 
 @contextmanager
@@ -85,7 +93,7 @@ def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
         return
     folder = work / sha256_text(address)[:16]
     present = read_bytes(address, last)
-    if present is None and not folder.exists() and holds_anything(address):
+    if not folder.exists() and is_foreign(address, last=last):
         raise ConfigError(
             f"{shown(address)} is not empty and holds no {last}; name another with --out"
         )
@@ -102,11 +110,12 @@ def read_bytes(address: str, name: str) -> bytes | None:
         return bytes(files.cat_file(path)) if files.exists(path) else None
 
 
-def holds_anything(address: str) -> bool:
-    """Whether there is any file at an address."""
+def is_foreign(address: str, *, last: str) -> bool:
+    """Whether something is there that no upload brought, finished or cut off."""
     with _explained(address):
         files, root = _open(address)
-        return bool(files.exists(root) and files.find(root))
+        ours = any(files.exists(f"{root}/{name}") for name in (last, UNDER_WAY))
+        return bool(not ours and files.exists(root) and files.find(root))
 
 
 def _open(address: str) -> tuple[Any, str]:

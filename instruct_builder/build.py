@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,10 @@ from instruct_builder.columns import Positions, columns_of
 from instruct_builder.croissant import CROISSANT, render_croissant
 from instruct_builder.general import Apart, GeneralCheck, read_general
 from instruct_builder.hashing import scramble
-from instruct_builder.making import Making
-from instruct_builder.manifest import BuildFacts, Manifest
-from instruct_builder.plan import Plan, make_plan
+from instruct_builder.making import Hands, Making
+from instruct_builder.manifest import BuildFacts, CheckFact, Manifest
+from instruct_builder.memory import give_back, uncollected
+from instruct_builder.plan import Plan, TooFewRowsError, explain_capacity, quotas_of
 from instruct_builder.preview import PREVIEW, Scenes, render_preview
 from instruct_builder.questions import VerdictQuestions
 from instruct_builder.repetition import NearDuplicates
@@ -55,14 +56,14 @@ from instruct_builder.rewordings import Rewordings
 from instruct_builder.selection import Member, Pair, Selection, Spec, leave_out, select, state_facts
 from instruct_builder.shards import ShardWriter, instructions_of, locked, published
 from instruct_builder.staging import FOLDER as STAGING
-from instruct_builder.staging import Range, Staging, ranges_of, with_general
-from instruct_builder.stopwatch import Spent
+from instruct_builder.staging import Part, Range, Staging, with_general
+from instruct_builder.stopwatch import Spent, Stopwatch
 from instruct_builder.templates import read_templates
 from instruct_builder.variety import Variety
 from instruct_builder.verdict_before import VerdictBefore
 from instruct_builder.words import ImageColumns, Words, image_columns
 
-CHECKED_ROWS = 65_536
+CHECKED_ROWS = 16_384
 """rows that are looked at together"""
 RECIPE = "recipe.json"
 
@@ -116,28 +117,35 @@ def build(  # noqa: PLR0913 - a use case and its options
     audit = recipe.settings.audit
     making = making or Making()
     watch = making.stopwatch
-    with watch.part("reading"):
+    with watch.part("reading"), uncollected():
         selection = _read_chains(database, spec, source)
-        selection, overlaps = _find_overlaps(database, selection, audit)
-        facts = state_facts(selection, spec).model_copy(
-            update={
-                "checks": Checks([overlaps]).facts(),
-                "tombstones": _read_tombstones(database, spec),
-            }
-        )
-    if (release or audit.on_overlap == "stop") and not accept_overlaps:
-        _refuse_overlaps(facts)
     stops = (release or audit.on_shortcut == "stop") and not accept_shortcuts
-    with locked(out):
-        if (present := _find_present(out, facts)) is not None:
-            _refuse_shortcuts(present, stops=stops)
-            return BuildSummary(folder=out, manifest=present, unchanged=True, spent=watch.spent)
-        with watch.part("checking"):
-            shortcuts = Shortcuts(_measure_shortcuts(selection, audit))
-        facts = facts.model_copy(update={"checks": Checks([overlaps, shortcuts]).facts()})
-        _refuse_shortcuts(facts, stops=stops)
-        apart = _keep_apart(database, selection, spec) if facts.general else None
-        manifest = _write(out, selection, spec, facts, store, making, apart)
+    with making.hands(_expected_shards(selection, spec)) as hands:
+        if published(out) is None:
+            hands.wake()
+        with watch.part("reading"), uncollected():
+            selection, overlaps = _find_overlaps(database, selection, audit)
+            facts = _state_facts(database, selection, spec, overlaps)
+        if (release or audit.on_overlap == "stop") and not accept_overlaps:
+            _refuse_overlaps(facts)
+        with locked(out):
+            if (present := _find_present(out, facts)) is not None:
+                _refuse_shortcuts(present.checks, stops=stops)
+                return BuildSummary(folder=out, manifest=present, unchanged=True, spent=watch.spent)
+            shortcuts = _find_shortcuts(selection, audit, watch) if stops else None
+            _refuse_shortcuts(shortcuts or {}, stops=stops)
+            apart = _keep_apart(database, selection, spec) if facts.general else None
+            staging = Staging(out / STAGING)
+            with watch.part("planning"), uncollected():
+                _plan(staging, selection, spec, facts, store, hands, apart)
+            with watch.part("making"):
+                hands.make(staging)
+            with watch.part("checking"):
+                found = _check(staging, selection, spec, making).facts()
+            found |= facts.checks | (shortcuts or _find_shortcuts(selection, audit, watch))
+            with watch.part("publishing"):
+                checked = facts.model_copy(update={"checks": found})
+                manifest = _publish(out, staging, selection, spec, checked, store)
     return BuildSummary(folder=out, manifest=manifest, unchanged=False, spent=watch.spent)
 
 
@@ -165,6 +173,16 @@ def _read_chains(database: Database, spec: Spec, source: str | None) -> Selectio
         if not pairs:
             raise ConfigError(_explain_nothing(chains, allowed, spec))
     return select(pairs, [chains.known[name] for name in allowed], spec, forbidden)
+
+
+def _state_facts(
+    database: Database, selection: Selection, spec: Spec, overlaps: Overlaps
+) -> BuildFacts:
+    known = {
+        "checks": Checks([overlaps]).facts(),
+        "tombstones": _read_tombstones(database, spec),
+    }
+    return state_facts(selection, spec).model_copy(update=known)
 
 
 def _read_tombstones(database: Database, spec: Spec) -> tuple[str, ...]:
@@ -312,40 +330,20 @@ def _measure_shortcuts(selection: Selection, audit: Audit) -> Figures:
     return figures
 
 
-def _refuse_shortcuts(facts: BuildFacts, *, stops: bool) -> None:
+def _find_shortcuts(selection: Selection, audit: Audit, watch: Stopwatch) -> dict[str, CheckFact]:
+    with watch.part("checking"):
+        return Checks([Shortcuts(_measure_shortcuts(selection, audit))]).facts()
+
+
+def _refuse_shortcuts(checks: Mapping[str, CheckFact], *, stops: bool) -> None:
     """A set whose metadata gives the answer away is not published where that matters."""
-    warning = str(facts.checks[Shortcuts.name].figures.get("warning", ""))
+    found = checks.get(Shortcuts.name)
+    warning = found and found.figures.get("warning")
     if warning and stops:
         raise ConfigError(
             f"{warning}. Nothing was published: make photographs and fakes alike in format, size "
             "and JPEG quality, or pass --accept-shortcuts to `python -m instruct_builder build`"
         )
-
-
-def _write(
-    out: Path,
-    selection: Selection,
-    spec: Spec,
-    facts: BuildFacts,
-    store: ImageStore,
-    making: Making,
-    apart: Apart | None,
-) -> Manifest:
-    """Plan, make the shards, check them, and only then publish."""
-    staging, watch = Staging(out / STAGING), making.stopwatch
-    digest = sha256_text(facts.model_copy(update={"checks": {}}).model_dump_json())
-    with making.started(_expected_shards(selection, spec)) as make:
-        if not staging.is_for(digest):
-            with watch.part("planning"):
-                _plan(staging, digest, selection, spec, store, apart, making.workers)
-            staging = Staging(out / STAGING)
-        with watch.part("making"):
-            make(staging)
-    with watch.part("checking"):
-        found = _check(staging, selection, spec, making).facts()
-    checked = facts.model_copy(update={"checks": found | facts.checks})
-    with watch.part("publishing"):
-        return _publish(out, staging, selection, spec, checked, store)
 
 
 def _expected_shards(selection: Selection, spec: Spec) -> int:
@@ -364,7 +362,7 @@ def _publish(
 ) -> Manifest:
     """Give what was made its place and its documents; the manifest comes last."""
     with ShardWriter(out, rows_per_shard=spec.recipe.settings.build.rows_per_shard) as writer:
-        used = np.unique(staging.plan.chain).tolist()
+        used = staging.plan.chain[staging.plan.row_starts[:-1]].tolist()
         writer.add_images((selection.members[i].image, selection.members[i].split) for i in used)
         if staging.general is not None:
             writer.add_images((image, Split.TRAIN) for image in staging.general.images)
@@ -381,45 +379,56 @@ def _publish(
     return manifest
 
 
+def _prepare(staging: Staging, digest: str, selection: Selection, spec: Spec) -> None:
+    """Write down what rows are planned and made from."""
+    members, settings = selection.members, spec.recipe.settings.build
+    taxonomy = spec.recipe.taxonomy
+    groups = [(split, len([*group])) for split, group in groupby(m.split for m in members)]
+    sizes = [size for _, size in groups]
+    quotas = quotas_of(sizes, spec.rows, settings.shares or spec.templates.caps)
+    parts = [
+        Part(split=split, start=stop - size, stop=stop, quota=quota)
+        for (split, size), stop, quota in zip(groups, accumulate(sizes), quotas, strict=True)
+    ]
+    staging.prepare(
+        digest,
+        columns_of((member.chain for member in members), taxonomy),
+        _image_columns(members),
+        Words(spec.templates, taxonomy),
+        parts,
+        seed=spec.seed,
+        rows_per_shard=settings.rows_per_shard,
+    )
+
+
 def _plan(
     staging: Staging,
-    digest: str,
     selection: Selection,
     spec: Spec,
+    facts: BuildFacts,
     store: ImageStore,
+    hands: Hands,
     apart: Apart | None,
-    threads: int,
 ) -> None:
-    """Decide every row of the set, and write down what shards are made from."""
-    members, taxonomy = selection.members, spec.recipe.taxonomy
-    chains = columns_of((member.chain for member in members), taxonomy)
-    bounds = [0, *np.cumsum([len([*group]) for _, group in groupby(m.split for m in members)])]
-    plan = make_plan(
-        [chains.take(start, stop) for start, stop in pairwise(map(int, bounds))],
-        spec.templates,
-        taxonomy,
-        seed=spec.seed,
-        rows=spec.rows,
-        shares=spec.recipe.settings.build.shares,
-        threads=threads,
-    )
-    settings = spec.recipe.settings.build
-    ranges = ranges_of(plan, [member.split for member in members], settings.rows_per_shard)
+    """Decide every row of the set, and which rows make a shard."""
+    digest = sha256_text(facts.model_copy(update={"checks": {}}).model_dump_json())
+    if not staging.is_for(digest):
+        _prepare(staging, digest, selection, spec)
+        give_back()
+    if staging.is_complete:
+        return
+    settings, numbers = spec.recipe.settings.build, range(len(staging.parts))
+    try:
+        hands.plan(staging, go_on=apart is None)
+    except TooFewRowsError:
+        explain_capacity([*map(staging.asker, numbers)], [part.quota for part in staging.parts])
+    ranges = [each for number in numbers for each in staging.ranges_of_part(number)]
     general = None
     if settings.general and apart:
         general = read_general(settings.general, _train_rows(ranges), store, apart, seed=spec.seed)
-        ranges = with_general(
-            ranges, general.table, settings.general.order, settings.rows_per_shard
-        )
-    staging.prepare(
-        digest,
-        plan,
-        chains,
-        _image_columns(members),
-        Words(spec.templates, taxonomy),
-        ranges,
-        general,
-    )
+        order, rows = settings.general.order, settings.rows_per_shard
+        ranges = with_general(ranges, general.table, order, rows)
+    staging.complete(ranges, general)
 
 
 def _train_rows(ranges: Sequence[Range]) -> int:

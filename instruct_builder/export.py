@@ -22,8 +22,8 @@ from core.records import Split
 from imaging.store import ImageStore
 from instruct_builder import conversations
 from instruct_builder.addresses import (
-    holds_anything,
     is_elsewhere,
+    is_foreign,
     read_bytes,
     shown,
     upload,
@@ -142,7 +142,7 @@ def export_to(
         out = Path(address)
         return export(shards, out, format=format, store=store, with_images=with_images)
     present = read_bytes(address, EXPORT)
-    if present is None and holds_anything(address):
+    if is_foreign(address, last=EXPORT):
         raise ConfigError(
             f"{shown(address)} is neither empty nor an export; name another with --out"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +11,8 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from core.errors import ConfigError
-from instruct_builder.staging import Staging
+from instruct_builder.memory import do_without_pandas, give_back
+from instruct_builder.staging import Range, Staging
 from instruct_builder.stopwatch import Stopwatch
 
 Report = Callable[[int, int], None]
@@ -36,20 +37,16 @@ class Making:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @contextmanager
-    def started(self, shards: int) -> Iterator[Callable[[Staging], None]]:
-        """Start what is needed to make so many shards; gives what makes all that are missing.
-
-        Processes take a while to start, which a plan that is under way meanwhile hides.
-        """
+    def hands(self, shards: int) -> Iterator[Hands]:
+        """What plans rows and makes so many shards."""
         size = 1 if self.hand_out else min(self.workers, shards)
         if size == 1:
-            yield self._make
+            yield Hands(self.hand_out, self.report)
             return
-        with ProcessPoolExecutor(size, mp_context=get_context("spawn")) as pool:
+        spawn = get_context("spawn")
+        with ProcessPoolExecutor(size, mp_context=spawn, initializer=do_without_pandas) as pool:
             try:
-                for _ in range(size):
-                    pool.submit(_start)
-                yield lambda staging: self._in_processes(pool, staging)
+                yield PoolOfHands(None, self.report, pool, size)
             except BrokenProcessPool:
                 for process in active_children():  # the pool waits for one that it just started
                     process.terminate()
@@ -60,47 +57,104 @@ class Making:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _make(self, staging: Staging) -> None:
-        self._tell(staging)
+
+@dataclass(frozen=True)
+class Hands:
+    """This process, which leaves shards to others where `hand_out` is given."""
+
+    hand_out: Callable[[Staging, Callable[[], None]], None] | None
+    report: Report
+
+    def wake(self) -> None:
+        """Start what takes a while to start, as other work goes on meanwhile."""
+
+    def plan(self, staging: Staging, *, go_on: bool) -> None:
+        """Plan all parts; with `go_on`, free hands make the shards of parts that are planned."""
+        for number in staging.unplanned():
+            staging.plan_part(number)
+
+    def make(self, staging: Staging) -> None:
+        """Make all shards that are missing."""
+        self.tell(staging)
         missing = staging.missing()
         if self.hand_out is not None and missing:
-            self.hand_out(staging, lambda: self._tell(Staging(staging.path)))
+            self.hand_out(staging, lambda: self.tell(Staging(staging.path)))
             return
         for number in missing:
             staging.make_shard(number)
-            self._tell(staging)
+            self.tell(staging)
 
-    def _in_processes(self, pool: ProcessPoolExecutor, staging: Staging) -> None:
-        self._tell(staging)
+    def tell(self, staging: Staging) -> None:
+        """Report how far the shards are."""
+        sizes = [each.stop - each.start for each in staging.ranges]
+        waiting = sum(sizes[number] for number in staging.missing())
+        self.report(sum(sizes) - waiting, sum(sizes))
+
+
+@dataclass(frozen=True)
+class PoolOfHands(Hands):
+    """Several processes of this machine."""
+
+    pool: ProcessPoolExecutor
+    size: int
+    begun: dict[Range, Future[None]] = field(default_factory=dict)
+
+    def wake(self) -> None:
+        for _ in range(self.size):
+            self.pool.submit(_start)
+
+    def plan(self, staging: Staging, *, go_on: bool) -> None:
         folder = str(staging.path)
-        running = {pool.submit(make_shard, folder, number) for number in staging.missing()}
+        planning = {self.pool.submit(plan_part, folder, part) for part in staging.unplanned()}
+        for each in as_completed(planning):
+            for rows in each.result() if go_on else ():
+                self._begin(staging, rows)
+
+    def make(self, staging: Staging) -> None:
+        self.tell(staging)
+        for number in staging.missing():
+            self._begin(staging, staging.ranges[number])
+        running: set[Future[None]] = {*self.begun.values()}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 each.result()
-            self._tell(staging)
-        pool.shutdown()
+            self.tell(staging)
+        self.pool.shutdown()
 
-    def _tell(self, staging: Staging) -> None:
-        sizes = [each.stop - each.start for each in staging.ranges]
-        waiting = sum(sizes[number] for number in staging.missing())
-        self.report(sum(sizes) - waiting, sum(sizes))
+    def _begin(self, staging: Staging, rows: Range) -> None:
+        if rows not in self.begun:
+            self.begun[rows] = self.pool.submit(make_rows, str(staging.path), rows)
 
 
 def _start() -> None:
     """Nothing: the process has read its programs by now."""
 
 
+def plan_part(folder: str, number: int) -> list[Range]:
+    """Plan one part of the build in a folder, in whatever process this is; gives its shards."""
+    ranges = _opened(folder).plan_part(number)
+    give_back()
+    return ranges
+
+
+def make_rows(folder: str, rows: Range) -> None:
+    """Make the shard of some rows of a planned part."""
+    _opened(folder).make(rows)
+
+
 def make_shard(folder: str, number: int) -> None:
-    """Make one shard of the build in a folder, in whatever process this is."""
+    """Make one shard of a build whose plan is complete."""
     _opened(folder).make_shard(number)
 
 
-_last: list[Staging] = []
+_last: dict[tuple[str, int], Staging] = {}
 
 
 def _opened(folder: str) -> Staging:
-    """The staging folder, read once by a process that makes several shards."""
-    if not _last or _last[0].path != Path(folder):
-        _last[:] = [Staging(Path(folder))]
-    return _last[0]
+    """The staging folder, read once by a process that works on it several times."""
+    key = folder, Staging(Path(folder)).began_ns
+    if key not in _last:
+        _last.clear()
+        _last[key] = Staging(Path(folder))
+    return _last[key]

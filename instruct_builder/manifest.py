@@ -113,6 +113,8 @@ class BuildFacts(_Frozen):
     teachers: tuple[TeacherFact, ...]
     editors: tuple[TeacherFact, ...] = ()
     """who reworded texts, and of how many chains"""
+    rows_asked: int | None = None
+    """of how many rows the set was to be; without it, of what the recipe allows"""
     rewordings: str | None = None
     """SHA-256 of the table of rewordings, if the build was given one"""
     general: GeneralFact | None = None

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -32,6 +31,8 @@ IDS_AT_ONCE = 65_536
 UPPER, LOWER = 0x243F6A8885A308D3, 0x13198A2E03707344
 """where the two halves of an id begin: the first digits of pi, so that nobody has chosen them"""
 Wide = npt.NDArray[np.int16]
+Quota = Mapping[str, int]
+"""rows of each family"""
 
 
 @dataclass(frozen=True)
@@ -130,56 +131,73 @@ def make_plan(
     seed: int,
     rows: int | None = None,
     shares: Mapping[str, float] | None = None,
-    threads: int = 1,
 ) -> Plan:
     """Plan the chains of each split by itself; the chains of a split keep their order.
 
     Without `rows`, each family takes what the recipe allows from each chain. With `rows`, chains
     are asked again in other words until there are so many, `shares` of them from each family; a
-    ConfigError says how many they carry when that is too many. `threads` change no row.
+    ConfigError says how many they carry when that is too many.
     """
-    quotas = None if rows is None else _quotas(splits, rows, shares or templates.caps)
+    quotas = quotas_of([*map(len, splits)], rows, shares or templates.caps)
     askers = [Asker(chains, templates, taxonomy, seed) for chains in splits]
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            asked = _ask(pool, askers, templates.caps, quotas)
-        except _TooFewError:
-            assert quotas is not None
-            _explain_capacity(splits, templates, taxonomy, seed, quotas, rows or 0)
-        return _finish(pool, askers, asked)
+    try:
+        plans = [plan_split(asker, quota) for asker, quota in zip(askers, quotas, strict=True)]
+    except TooFewRowsError:
+        explain_capacity(askers, quotas)
+    return joined(plans, splits)
 
 
-def _ask(
-    pool: ThreadPoolExecutor,
-    askers: Sequence[Asker],
-    caps: Mapping[str, int],
-    quotas: Sequence[Mapping[str, int]] | None,
-) -> list[list[Asks]]:
-    """The rows of each split; what takes longest begins first."""
+def plan_split(asker: Asker, quota: Quota | None) -> Plan:
+    """The rows of the chains of one split; TooFewRowsError when a family cannot fill its quota."""
+    asked: list[Asks] = []
+    for family, cap in asker.templates.caps.items():
+        some = (
+            _up_to(asker, family, cap) if quota is None else _exactly(asker, family, quota[family])
+        )
+        asked += [asks for asks in some if len(asks)]
+    return _finish(asker, asked)
 
-    def ask(split: int, family: str) -> list[Asks]:
-        if quotas is None:
-            return _up_to(askers[split], family, caps[family])
-        return _exactly(askers[split], family, quotas[split][family])
 
-    jobs = [(split, family) for split in range(len(askers)) for family in caps]
-    running = {
-        job: pool.submit(ask, *job)
-        for job in sorted(jobs, key=lambda job: -len(askers[job[0]].chains) * caps[job[1]])
+def joined(plans: Sequence[Plan], splits: Sequence[Chains]) -> Plan:
+    """The plans of some splits as one; rows, turns, chains and findings are counted on."""
+    row = turn = chain = finding = 0
+    parts = []
+    for plan, split in zip(plans, splits, strict=True):
+        parts.append(_moved(plan, row, turn, chain, finding))
+        row, turn = row + len(plan), turn + len(plan.turns.form)
+        chain, finding = chain + len(split), finding + len(split.finding_aspect)
+    ends = np.array([turn], dtype=np.int64)
+    turns = {
+        name: np.concatenate([getattr(part.turns, name) for part in parts])
+        for name in Turns.__dataclass_fields__
     }
-    asked: list[list[Asks]] = [[] for _ in askers]
-    for job in jobs:
-        asked[job[0]] += [asks for asks in running.pop(job).result() if len(asks)]
-    return asked
+    return Plan(
+        chain=np.concatenate([part.chain for part in parts]),
+        unit=np.concatenate([part.unit for part in parts]),
+        first_turn=np.concatenate([*(part.first_turn[:-1] for part in parts), ends]),
+        upper=np.concatenate([part.upper for part in parts]),
+        lower=np.concatenate([part.lower for part in parts]),
+        turns=Turns(**turns),
+    )
 
 
-def _quotas(
-    splits: Sequence[Chains], rows: int, shares: Mapping[str, float]
-) -> list[dict[str, int]]:
-    """Rows by split and family; whole numbers that add up to `rows`."""
+def _moved(plan: Plan, row: int, turn: int, chain: int, finding: int) -> Plan:
+    """The same plan behind so many rows, turns, chains and findings."""
+    own = plan.turns.finding
+    moved = np.where(own >= 0, own + np.int32(finding), np.int32(NOWHERE))
+    turns = replace(plan.turns, row=plan.turns.row + row, finding=moved)
+    return replace(plan, chain=plan.chain + chain, first_turn=plan.first_turn + turn, turns=turns)
+
+
+def quotas_of(
+    sizes: Sequence[int], rows: int | None, shares: Mapping[str, float]
+) -> list[Quota | None]:
+    """For each split, of so many chains, the rows of each family; they add up to `rows`."""
+    if rows is None:
+        return [None for _ in sizes]
     weights = [
-        (place, family, len(chains) * share)
-        for place, chains in enumerate(splits)
+        (place, family, size * share)
+        for place, size in enumerate(sizes)
         for family, share in shares.items()
     ]
     total = sum(weight for _, _, weight in weights)
@@ -188,29 +206,22 @@ def _quotas(
     by_rest = sorted(range(len(exact)), key=lambda i: (whole[i] - exact[i], i))
     for index in by_rest[: rows - sum(whole)]:
         whole[index] += 1
-    quotas: list[dict[str, int]] = [{} for _ in splits]
+    quotas: list[dict[str, int]] = [{} for _ in sizes]
     for (place, family, _), number in zip(weights, whole, strict=True):
         quotas[place][family] = number
-    return quotas
+    return [*quotas]
 
 
-class _TooFewError(Exception):
+class TooFewRowsError(Exception):
     """A family carries fewer rows than it is to have."""
 
 
-def _explain_capacity(
-    splits: Sequence[Chains],
-    templates: Templates,
-    taxonomy: Taxonomy,
-    seed: int,
-    quotas: Sequence[Mapping[str, int]],
-    rows: int,
-) -> NoReturn:
+def explain_capacity(askers: Sequence[Asker], quotas: Sequence[Quota | None]) -> NoReturn:
     """Say how many rows the chains carry without asking anything twice."""
     scale = 1.0
-    for chains, wanted in zip(splits, quotas, strict=True):
-        asker = Asker(chains, templates, taxonomy, seed)
-        for family, quota in wanted.items():
+    for asked, wanted in zip(askers, quotas, strict=True):
+        asker = replace(asked, blocks={})
+        for family, quota in (wanted or {}).items():
             carried = 0
             for turn_of in range(MOST_ROUNDS):
                 new = sum(len(asks) for asks in asker.ask(family, turn_of))
@@ -219,6 +230,7 @@ def _explain_capacity(
                     break
             if carried < quota:
                 scale = min(scale, carried / quota)
+    rows = sum(sum(quota.values()) for quota in quotas if quota)
     raise ConfigError(
         f"{rows:,} rows are more than these chains carry without asking anything twice: with "
         f"these shares of the families they carry {math.floor(rows * scale):,}"
@@ -246,7 +258,7 @@ def _exactly(asker: Asker, family: str, quota: int) -> list[Asks]:
         if carried >= 1.5 * quota or not any(map(len, new)):
             break
     if carried < quota:
-        raise _TooFewError
+        raise TooFewRowsError
     chosen = _choose(asker, candidates, None, quota)
     rows = _with_matches(asker, chosen, None)
     missing = quota - sum(map(len, rows))
@@ -379,23 +391,26 @@ def _text_number(text: str) -> int:
     return int(sha256_text(text)[:16], 16)
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where a split begins among all rows, turns, chains and findings."""
-
-    row: int = 0
-    turn: int = 0
-    chain: int = 0
-    finding: int = 0
-
-
-def _finish(pool: ThreadPoolExecutor, askers: Sequence[Asker], asked: list[list[Asks]]) -> Plan:
-    """Order the rows by chain, pick their patterns, and give each its id; `asked` is used up."""
-    rows = sum(len(asks) for some in asked for asks in some)
-    plan = _blank(rows, sum(len(asks) * len(asks.turns) for some in asked for asks in some))
-    start = _Start()
-    for asker in askers:
-        start = _finish_split(pool, asker, asked.pop(0), plan, start)
+def _finish(asker: Asker, asks: list[Asks]) -> Plan:
+    """Order the rows by chain, pick their patterns, and give each its id; `asks` is used up."""
+    units = {name: place for place, (_, name) in enumerate(units_of(asker.templates))}
+    lengths = [*map(len, asks)]
+    num_turns = np.array([len(each.turns) for each in asks], dtype=np.int64)
+    chain = np.concatenate([each.chain for each in asks] or [np.zeros(0, np.int64)])
+    plan = _blank(len(chain), int(num_turns @ np.array(lengths, dtype=np.int64)))
+    order = ordered(chain)
+    plan.chain[:] = chain[order]
+    unit = np.array([units[each.unit] for each in asks], dtype=np.int16)
+    plan.unit[:] = np.repeat(unit, lengths)[order]
+    np.cumsum(np.repeat(num_turns, lengths)[order], out=plan.first_turn[1:])
+    row_of = np.empty(len(chain), dtype=np.int64)
+    row_of[order] = np.arange(len(chain))
+    for rows in np.split(row_of, np.cumsum(lengths)[:-1]) if asks else ():
+        each = asks.pop(0)
+        for number in range(len(each.turns)):
+            _pick(asker, each, rows, number, plan)
+    for first in range(0, len(chain), IDS_AT_ONCE):
+        _give_ids(asker, first, min(first + IDS_AT_ONCE, len(chain)), plan)
     return plan
 
 
@@ -423,47 +438,7 @@ def _blank(rows: int, turns: int) -> Plan:
     )
 
 
-def _finish_split(
-    pool: ThreadPoolExecutor, asker: Asker, asks: Sequence[Asks], plan: Plan, start: _Start
-) -> _Start:
-    """Fill in the rows of one split; gives where the next one begins."""
-    units = {name: place for place, (_, name) in enumerate(units_of(asker.templates))}
-    lengths = [*map(len, asks)]
-    chain = np.concatenate([each.chain for each in asks] or [np.zeros(0, np.int64)])
-    order, stop = ordered(chain), start.row + len(chain)
-    plan.chain[start.row : stop] = chain[order] + start.chain
-    unit = np.array([units[each.unit] for each in asks], dtype=np.int16)
-    plan.unit[start.row : stop] = np.repeat(unit, lengths)[order]
-    num_turns = np.array([len(each.turns) for each in asks], dtype=np.int64)
-    ends = np.cumsum(np.repeat(num_turns, lengths)[order])
-    plan.first_turn[start.row + 1 : stop + 1] = start.turn + ends
-    row_of = np.empty(len(chain), dtype=np.int64)
-    row_of[order] = np.arange(start.row, stop)
-
-    def pick(job: tuple[Asks, Positions, int]) -> None:
-        _pick(asker, *job, plan, start)
-
-    def give_ids(first: int) -> None:
-        _give_ids(asker, first, min(first + IDS_AT_ONCE, stop), plan, start)
-
-    jobs = [
-        (each, rows, number)
-        for each, rows in zip(asks, np.split(row_of, np.cumsum(lengths)[:-1]), strict=False)
-        for number in range(len(each.turns))
-    ]
-    list(pool.map(pick, jobs))
-    list(pool.map(give_ids, range(start.row, stop, IDS_AT_ONCE)))
-    return _Start(
-        row=stop,
-        turn=int(plan.first_turn[stop]),
-        chain=start.chain + len(asker.chains),
-        finding=start.finding + len(asker.chains.finding_aspect),
-    )
-
-
-def _pick(
-    asker: Asker, asks: Asks, rows: Positions, number: int, plan: Plan, start: _Start
-) -> None:
+def _pick(asker: Asker, asks: Asks, rows: Positions, number: int, plan: Plan) -> None:
     """Question and answer pattern of one turn of some rows: from a hash, then counting on."""
     chain, turn = asks.chain, asks.turns[number]
     question = np.zeros(len(rows), dtype=np.int16)
@@ -490,7 +465,7 @@ def _pick(
     turns.answer[at] = answer
     turns.aspect[at] = turn.aspect
     turns.second[at] = turn.second
-    turns.finding[at] = np.where(turn.finding >= 0, turn.finding + start.finding, NOWHERE)
+    turns.finding[at] = turn.finding
     turns.case[at] = turn.case
     turns.draw[at] = draw
     if turn.options is not None:
@@ -519,15 +494,14 @@ class _WordingCache:
 _WORDINGS = _WordingCache()
 
 
-def _give_ids(asker: Asker, first: int, stop: int, plan: Plan, start: _Start) -> None:
+def _give_ids(asker: Asker, first: int, stop: int, plan: Plan) -> None:
     """80 bits for each row, from its chain, the texts of its patterns and all that fills them."""
     part = plan.take(first, stop)
-    chain, turns = part.chain - start.chain, part.turns
+    chain, turns = part.chain, part.turns
     upper = asker.chains.upper[chain] ^ np.uint64(UPPER)
     lower = (asker.chains.lower[chain].astype(np.uint64) << np.uint64(48)) ^ np.uint64(LOWER)
     lower ^= asker.chains.upper[chain]
-    own = np.where(turns.finding >= 0, turns.finding - start.finding, NOWHERE)
-    finding = _within(asker, own, chain[turns.row])
+    finding = _within(asker, turns.finding, chain[turns.row])
     for number in range(int(part.num_turns.max(initial=0))):
         rows = np.flatnonzero(part.num_turns > number)
         at = part.first_turn[rows] + number

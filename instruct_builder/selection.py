@@ -171,6 +171,7 @@ def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
         chains_digest=_chains_digest(selection.members),
         arms=spec.arms,
         min_review=spec.min_review,
+        rows_asked=spec.rows,
         simulated=any(map(is_simulated, counted)),
         statement=_statement(chains, levels),
         teachers=teachers,

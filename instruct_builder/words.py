@@ -50,6 +50,11 @@ class ImageColumns:
         places = pa.array(chain)
         return {name: column.take(places) for name, column in self.columns.items()}
 
+    def slice(self, start: int, stop: int) -> ImageColumns:
+        """The chains from `start` to before `stop`."""
+        columns = {name: each.slice(start, stop - start) for name, each in self.columns.items()}
+        return ImageColumns(columns)
+
 
 IMAGE_COLUMNS = (
     "chain_id",
@@ -72,7 +77,7 @@ class Words:
     taxonomy: Taxonomy
 
     def table(self, plan: Plan, chains: Chains, images: ImageColumns) -> pa.Table:
-        """Rows in ROW_SCHEMA. `chains` and `images` are those of the whole set."""
+        """Rows in ROW_SCHEMA. `chains` and `images` are those that the plan numbers."""
         block = _Block(self, plan, chains)
         columns = images.take(plan.chain) | block.columns()
         columns["messages"] = block.messages()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -80,7 +81,7 @@ def test_an_upload_replaces_what_was_there_and_marks_the_end_last(
 
     monkeypatch.setattr(memory, "put_file", noting)
     upload(place / "set", "memory://store/set", last="manifest.json")
-    assert put[-1] == "manifest.json"
+    assert put[-1] == "manifest.json.partial"
     assert files_at("memory://store/set") == files_in(place / "set")
 
 
@@ -113,6 +114,35 @@ def test_an_export_is_uploaded_whole_and_only_once(place: Path, tmp_path: Path) 
     other = export_to(shards, address, format=Format.LLAVA, store=store)
     assert not other.unchanged
     assert set(files_at(address)) == {"README.md", "export.json", "train.json", "test.json"}
+
+
+def test_an_export_whose_upload_is_cut_off_has_no_half_file_and_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, store = ShardSet.open(place / "set"), ImageStore(place / "images")
+    address, memory = "memory://exports/cut", type(fsspec.filesystem("memory"))
+    whole = export(shards, tmp_path / "out", format=Format.WEBDATASET, store=store)
+    assert not whole.unchanged
+    arrived: list[str] = []
+
+    def cut_off(files: Any, local: str, remote: str, **_: object) -> None:
+        data = Path(local).read_bytes()
+        files.pipe_file(remote, data if len(arrived) < 2 else data[: len(data) // 2])
+        arrived.append(remote)
+        if len(arrived) > 2:
+            raise OSError("the network is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "put_file", cut_off)
+        with pytest.raises(ConfigError, match="the network is gone"):
+            export_to(shards, address, format=Format.WEBDATASET, store=store)
+    there, wanted = files_at(address), files_in(tmp_path / "out")
+    named = {name: data for name, data in there.items() if not name.endswith(".partial")}
+    assert len(named) == 2 and "export.json" not in named
+    assert named.items() <= wanted.items()
+    assert arrived[-1].rpartition("/")[2] in there
+    assert not export_to(shards, address, format=Format.WEBDATASET, store=store).unchanged
+    assert files_at(address) == wanted
 
 
 def test_a_foreign_place_is_not_touched(place: Path) -> None:

@@ -14,9 +14,9 @@ from db.engine import Database
 from imaging.store import ImageStore
 from instruct_builder.build import build
 from instruct_builder.making import Making, make_shard
-from instruct_builder.plan import Turns
 from instruct_builder.shards import verify
-from instruct_builder.staging import Staging
+from instruct_builder.staging import FOLDER as STAGING
+from instruct_builder.staging import Range, Staging
 from instruct_builder.words import Words
 from tests.unit.instruct_builder.specimens import (
     images_of,
@@ -71,13 +71,53 @@ def test_one_process_two_three_and_others_elsewhere_give_the_same_bytes(
     assert found["elsewhere"] == found["alone"]
 
 
-def test_a_plan_is_the_same_however_many_threads_make_it() -> None:
-    pairs = make_pairs(400)
-    one, other = (plan_of(pairs, rows=6_000, threads=threads)[0] for threads in (1, 4))
-    for name in ("chain", "unit", "first_turn", "upper", "lower"):
-        assert np.array_equal(getattr(one, name), getattr(other, name))
-    for name in Turns.__dataclass_fields__:
-        assert np.array_equal(getattr(one.turns, name), getattr(other.turns, name))
+def test_a_worker_of_a_cluster_tells_two_builds_of_one_folder_apart(
+    database: Database, store: ImageStore, small_shards: Recipe, tmp_path: Path
+) -> None:
+    store_pairs(database, make_pairs(30))
+
+    def elsewhere(staging: Staging, tell: Callable[[], None]) -> None:
+        for number in staging.missing():
+            make_shard(str(staging.path), number)
+
+    def built(name: str, rows: int, making: Making) -> dict[str, bytes]:
+        out, least = tmp_path / name, ReviewLevel.DRAFT
+        build(database, small_shards, store, out, min_review=least, rows=rows, making=making)
+        return files_of(out)
+
+    first = built("again", 400, Making(hand_out=elsewhere))
+    second = built("again", 300, Making(hand_out=elsewhere))
+    assert first != second == built("alone", 300, Making())
+
+
+def test_a_build_that_ended_between_two_plans_goes_on(
+    database: Database,
+    store: ImageStore,
+    small_shards: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store_pairs(database, make_pairs(30))
+    planned: list[int] = []
+    plan_part = Staging.plan_part
+
+    def ends(staging: Staging, number: int) -> list[Range]:
+        if len(planned) == 1:
+            raise KeyboardInterrupt
+        planned.append(number)
+        return plan_part(staging, number)
+
+    def built(name: str) -> dict[str, bytes]:
+        build(database, small_shards, store, tmp_path / name, min_review=ReviewLevel.DRAFT)
+        return files_of(tmp_path / name)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Staging, "plan_part", ends)
+        built("ended")
+    (kept,) = (tmp_path / "ended" / STAGING).glob("plan-*")
+    assert kept.name == f"plan-{planned[0]}"
+    assert Staging(kept.parent).unplanned() == [n for n in (0, 1, 2) if n != planned[0]]
+    assert built("ended") == built("whole")
 
 
 def test_rows_are_worded_alike_in_any_company() -> None:
