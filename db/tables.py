@@ -231,7 +231,7 @@ class AttemptRow(Row):
     request_hash: Mapped[str]
     number: Mapped[int]
     """counts the attempts at one request from 1"""
-    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id), index=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey(ImageRow.image_id))
     campaign_id: Mapped[str] = mapped_column(ForeignKey(CampaignRow.campaign_id))
     arm: Mapped[str]
     server: Mapped[str | None]
@@ -252,6 +252,7 @@ class AttemptRow(Row):
     __table_args__ = (
         UniqueConstraint("request_hash", "number"),
         Index(None, "campaign_id", "outcome"),
+        Index(None, "image_id", "campaign_id", "arm"),
     )
 
 
