@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from core.records import Authenticity, Confidence, Draft, TraceFinding
 from core.taxonomy import Taxonomy
@@ -25,8 +25,12 @@ class Vote:
     """enough drafts raised it, or one called it glaring"""
 
     @property
-    def point(self) -> tuple[str, Authenticity]:
+    def point(self) -> Point:
         return self.category, self.points_to
+
+
+Point = tuple[str, Authenticity]
+"""category, and what it points to"""
 
 
 def count_votes(drafts: Sequence[Draft], taxonomy: Taxonomy, *, needed: int) -> tuple[Vote, ...]:
@@ -34,28 +38,37 @@ def count_votes(drafts: Sequence[Draft], taxonomy: Taxonomy, *, needed: int) -> 
 
     A draft has one vote on a point, however often it raises it.
     """
-    raised: dict[tuple[str, Authenticity], dict[str, TraceFinding]] = {}
-    glaring: dict[str, frozenset[str]] = {draft.arm: frozenset(draft.glaring) for draft in drafts}
+    order = {name: place for place, name in enumerate(taxonomy.ids)}
+    votes = _count(drafts, lambda vote: len(vote.arms) >= needed or bool(vote.glaring))
+    return tuple(sorted(votes, key=lambda vote: (order[vote.category], vote.points_to)))
+
+
+def votes_behind(merged: Draft, drafts: Sequence[Draft]) -> tuple[Vote, ...]:
+    """The votes that a merged draft words, by category; kept is what it holds."""
+    kept = {(finding.category, finding.points_to) for finding in merged.reasoning.findings}
+    votes = _count(drafts, lambda vote: vote.point in kept)
+    return tuple(sorted(votes, key=lambda vote: vote.point))
+
+
+def _count(drafts: Sequence[Draft], is_kept: Callable[[Vote], bool]) -> list[Vote]:
+    raised: dict[Point, dict[str, TraceFinding]] = {}
+    glaring = {draft.arm: draft.glaring for draft in drafts}
     for draft in drafts:
         for finding in draft.reasoning.findings:
             voters = raised.setdefault((finding.category, finding.points_to), {})
             voters.setdefault(draft.arm, finding)
-    order = {name: place for place, name in enumerate(taxonomy.ids)}
-    votes = []
-    for category, points_to in sorted(raised, key=lambda point: (order[point[0]], point[1])):
-        voters = raised[category, points_to]
-        calling = tuple(arm for arm in voters if category in glaring[arm])
-        votes.append(
-            Vote(
-                category=category,
-                points_to=points_to,
-                findings=tuple(voters.values()),
-                arms=tuple(voters),
-                glaring=calling,
-                is_kept=len(voters) >= needed or bool(calling),
-            )
+    votes = [
+        Vote(
+            category=category,
+            points_to=points_to,
+            findings=tuple(voters.values()),
+            arms=tuple(voters),
+            glaring=tuple(arm for arm in voters if category in glaring[arm]),
+            is_kept=False,
         )
-    return tuple(votes)
+        for (category, points_to), voters in raised.items()
+    ]
+    return [replace(vote, is_kept=is_kept(vote)) for vote in votes]
 
 
 def common_confidence(drafts: Sequence[Draft]) -> Confidence:

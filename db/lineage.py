@@ -17,13 +17,14 @@ from core.records import (
     Source,
     TeacherReply,
     Tombstone,
+    WorkState,
 )
 from db.chains import chain_by_id
 from db.images import images_by_id, sources
 from db.ledger import attempts, replies_of_attempts
 from db.reviews import corrections_by_id
 from db.studio import GivenIn, drafts_by_id, given_in
-from db.tables import CampaignRow, ChainRow, FileRow
+from db.tables import CampaignRow, ChainRow, FileRow, WorkRow
 from db.tombstones import tombstones
 
 
@@ -39,6 +40,12 @@ class Lineage:
     given_in: dict[str, GivenIn]
     """the annotations that became corrections, by correction id"""
     draft: Draft | None
+    merged: tuple[Draft, ...]
+    """the drafts whose votes it words, in the order of their arms"""
+    set_aside: dict[str, str]
+    """why other arms of the campaign have no draft of the image, by arm"""
+    merged_replies: dict[str, TeacherReply]
+    """what the merged drafts were read from, by attempt"""
     attempt: Attempt | None
     reply: TeacherReply | None
     calls: int
@@ -60,6 +67,7 @@ def lineage(session: Session, chain_id: str, image_id: str) -> Lineage:
     chain = chain_by_id(session, chain_id)
     draft = drafts_by_id(session, [chain.draft_id]).get(chain.draft_id) if chain else None
     made = draft.attempt_id if draft else ""
+    voters = drafts_by_id(session, draft.merged) if draft else {}
     calls = list(attempts(session, image_id=image_id))
     campaign = session.get(CampaignRow, chain.campaign_id) if chain else None
     image = images_by_id(session, [image_id]).get(image_id)
@@ -73,6 +81,9 @@ def lineage(session: Session, chain_id: str, image_id: str) -> Lineage:
         corrections=tuple(corrections_by_id(session, correction_ids)),
         given_in=given_in(session, correction_ids),
         draft=draft,
+        merged=tuple(voters[name] for name in (draft.merged if draft else ()) if name in voters),
+        set_aside=_set_aside(session, chain),
+        merged_replies=replies_of_attempts(session, [v.attempt_id for v in voters.values()]),
         attempt=next((call for call in calls if call.attempt_id == made), None),
         reply=replies_of_attempts(session, [made]).get(made),
         calls=sum((call.campaign_id, call.arm) == _place(chain) for call in calls),
@@ -84,6 +95,21 @@ def lineage(session: Session, chain_id: str, image_id: str) -> Lineage:
         files=tuple(f"{source}: {name}" for source, name in session.execute(files)),
         tombstone=next((t for t in tombstones(session) if t.image_id == image_id), None),
     )
+
+
+def _set_aside(session: Session, chain: ReasoningChain | None) -> dict[str, str]:
+    if chain is None:
+        return {}
+    rows = session.execute(
+        select(WorkRow.arm, WorkRow.reason)
+        .where(
+            WorkRow.campaign_id == chain.campaign_id,
+            WorkRow.image_id == chain.image_id,
+            WorkRow.state == WorkState.QUARANTINED,
+        )
+        .order_by(WorkRow.arm)
+    )
+    return {arm: reason or "" for arm, reason in rows}
 
 
 def _place(chain: ReasoningChain | None) -> tuple[str, str]:

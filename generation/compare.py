@@ -13,6 +13,8 @@ from db.images import images_by_id
 from db.ledger import drafts, replies_about
 from db.work import campaign_id_of, given_image_ids, set_aside
 from generation.brief import Brief, briefs_for
+from generation.panel import Panel, measure_panel
+from generation.panel import as_text as panel_as_text
 from generation.parse import WrongVerdict
 
 BLOCK = 500
@@ -41,6 +43,8 @@ class ArmFigures:
     prompt_tokens_per_reply: float | None
     completion_tokens_per_reply: float | None
     picture_bytes_per_draft: float | None
+    panel: Panel | None = None
+    """of an arm that merges: who raised what"""
 
 
 def compare_arms(database: Database, recipe: Recipe) -> list[ArmFigures]:
@@ -49,14 +53,21 @@ def compare_arms(database: Database, recipe: Recipe) -> list[ArmFigures]:
 
 
 def as_text(rows: Sequence[ArmFigures]) -> Iterator[str]:
-    """A table with one line per figure and one column per arm."""
-    columns = [{name: _shown(value) for name, value in asdict(row).items()} for row in rows]
+    """A table with one line per figure and one column per arm, then what panels agree on."""
+    columns = [
+        {name: _shown(value) for name, value in asdict(row).items() if name != "panel"}
+        for row in rows
+    ]
     names = list(columns[0])
     name_width = max(map(len, names))
     widths = [max(map(len, column.values())) for column in columns]
     for name in names:
         cells = (f"{c[name]:>{width}}" for c, width in zip(columns, widths, strict=True))
         yield "  ".join([f"{name.replace('_', ' '):<{name_width}}", *cells])
+    for row in rows:
+        if row.panel is not None:
+            yield ""
+            yield from panel_as_text(row.arm, row.panel)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,6 +139,7 @@ def _figures(database: Database, recipe: Recipe, arm: Arm) -> ArmFigures:
         prompt_tokens_per_reply=_mean(said.prompt_tokens, said.replies),
         completion_tokens_per_reply=_mean(said.completion_tokens, said.replies),
         picture_bytes_per_draft=_mean(made.picture_bytes, made.drafts),
+        panel=measure_panel(database, recipe, arm) if arm.merge else None,
     )
 
 

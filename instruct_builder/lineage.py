@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from core.consensus import votes_behind
 from core.errors import ConfigError, DataError
 from core.ids import sha256_bytes
 from core.printable import printable
@@ -177,6 +178,7 @@ def _lines(found: Trace) -> Iterator[str]:
         yield from _chain_lines(found.lineage, row["aspect"])
         yield from _rewording_lines(found.lineage, manifest)
         yield from _draft_lines(found.lineage, row["aspect"])
+        yield from _vote_lines(found.lineage)
     if row["image_id"] is not None:
         made = f"{row['label']}, {row['generator'] or 'photograph'}" if row["label"] else "no label"
         yield f"image {row['image_id']}, {made}, source {row['source']}"
@@ -198,7 +200,9 @@ def _chain_lines(found: Lineage, aspect: str | None) -> Iterator[str]:
         yield _correction_line(correction)
         if (place := found.given_in.get(correction.correction_id)) is not None:
             yield _annotation_line(place)
-    if not made.correction_ids:
+    if not made.correction_ids and made.merged_teachers:
+        yield f"no correction: {len(made.merged_teachers)} teachers voted, and no human looked"
+    elif not made.correction_ids:
         yield "no correction"
 
 
@@ -228,6 +232,24 @@ def _draft_lines(found: Lineage, aspect: str | None) -> Iterator[str]:
             f"attempt {attempt.attempt_id} to {attempt.model}, {attempt.outcome}, {cost}, "
             f"{stored} stored; one of {found.calls} calls about the image"
         )
+
+
+def _vote_lines(found: Lineage) -> Iterator[str]:
+    """Who raised which point, where the draft words what several teachers agree on."""
+    if found.draft is None or not found.draft.merged:
+        return
+    yield f"votes of {len(found.merged)} drafts, counted by a program"
+    for vote in votes_behind(found.draft, found.merged):
+        marked = f", glaring to {', '.join(vote.glaring)}" if vote.glaring else ""
+        fate = "kept" if vote.is_kept else "dropped"
+        yield f"  {vote.category} ({vote.points_to}): {', '.join(vote.arms)}{marked}; {fate}"
+    for draft in found.merged:
+        reply = found.merged_replies.get(draft.attempt_id)
+        stored = f"reply of {len(reply.raw):,} characters stored" if reply else "no reply stored"
+        yield f"arm {draft.arm}: {draft.draft_id} by {draft.teacher}, {stored}"
+        said = [f"{f.category} ({f.points_to}): {f.evidence}" for f in draft.reasoning.findings]
+        yield from _quote(f"  {text}" for text in [*said, draft.reasoning.conclusion])
+    yield from (f"arm {arm}: no draft, {reason}" for arm, reason in found.set_aside.items())
 
 
 def _image_lines(found: Lineage | None) -> Iterator[str]:

@@ -1,0 +1,123 @@
+"""How far the teachers of a panel agree, with one another and with experts who looked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from core.command_line import aligned
+from core.consensus import Vote, votes_behind
+from core.recipe import Arm, Recipe
+from core.records import Correction, Draft
+from db.engine import Database
+from db.ledger import drafts
+from db.reviews import corrections
+from db.studio import drafts_by_id
+from db.work import campaign_id_of
+
+BLOCK = 500
+"""images whose drafts are read at a time"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Voter:
+    """The points of one arm of a panel."""
+
+    raised: int = 0
+    kept: int = 0
+    alone: int = 0
+    """raised by no other arm"""
+    upheld: int = 0
+    """of those on images that experts have checked: what their newest word holds"""
+    denied: int = 0
+    """likewise: what it does not hold"""
+
+
+@dataclass(slots=True, kw_only=True)
+class PointVotes:
+    """One point of the inspection: by how many teachers it was raised, and in how many images."""
+
+    votes: dict[int, int] = field(default_factory=dict)
+    """images by number of votes"""
+    kept: int = 0
+    upheld: int = 0
+    denied: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Panel:
+    """All votes that one arm has merged."""
+
+    voters: dict[str, Voter]
+    """by arm"""
+    points: dict[str, PointVotes] = field(default_factory=dict)
+    """by category"""
+    drafts: dict[int, int] = field(default_factory=dict)
+    """images by how many drafts were merged"""
+
+    def add(self, merged: Draft, voted: list[Draft], word: Correction | None) -> None:
+        self.drafts[len(voted)] = self.drafts.get(len(voted), 0) + 1
+        for vote in votes_behind(merged, voted):
+            point = self.points.setdefault(vote.category, PointVotes())
+            point.votes[len(vote.arms)] = point.votes.get(len(vote.arms), 0) + 1
+            point.kept += vote.is_kept
+            held = None if word is None else _holds(word, vote)
+            point.upheld += held is True
+            point.denied += held is False
+            for arm in vote.arms:
+                voter = self.voters[arm]
+                voter.raised += 1
+                voter.kept += vote.is_kept
+                voter.alone += len(vote.arms) == 1
+                voter.upheld += held is True
+                voter.denied += held is False
+
+
+def measure_panel(database: Database, recipe: Recipe, arm: Arm) -> Panel:
+    """Count the votes behind the drafts of an arm that merges."""
+    assert arm.merge is not None
+    panel = Panel(voters={name: Voter() for name in arm.merge.arms})
+    with database.read() as session:
+        merged = list(drafts(session, campaign_id_of(recipe), arm.name))
+        for start in range(0, len(merged), BLOCK):
+            block = merged[start : start + BLOCK]
+            voted = drafts_by_id(session, [name for draft in block for name in draft.merged])
+            said = corrections(session, [draft.image_id for draft in block])
+            for draft in block:
+                words = [c for c in said.get(draft.image_id, ()) if c.draft_id == draft.draft_id]
+                panel.add(
+                    draft,
+                    [voted[name] for name in draft.merged if name in voted],
+                    words[-1] if words else None,
+                )
+    return panel
+
+
+def _holds(word: Correction, vote: Vote) -> bool:
+    return vote.point in {(f.category, f.points_to) for f in word.reasoning.findings}
+
+
+def as_text(arm: str, panel: Panel) -> Iterator[str]:
+    """Two tables: by teacher, and by point."""
+    heard = ", ".join(f"{images} of {count}" for count, images in sorted(panel.drafts.items()))
+    yield f"votes merged by arm {arm}; images by number of drafts: {heard or 'none'}"
+    yield from _table(
+        ("arm", "raised", "kept", "alone", "upheld by experts", "denied"),
+        {
+            name: (each.raised, each.kept, each.alone, each.upheld, each.denied)
+            for name, each in panel.voters.items()
+        },
+    )
+    counts = range(1, len(panel.voters) + 1)
+    yield from _table(
+        ("point", *(f"{n} of {len(panel.voters)}" for n in counts), "kept", "upheld", "denied"),
+        {
+            name: (*(each.votes.get(n, 0) for n in counts), each.kept, each.upheld, each.denied)
+            for name, each in sorted(panel.points.items())
+        },
+    )
+
+
+def _table(header: tuple[str, ...], rows: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    shown = [header, *((name, *map(str, counts)) for name, counts in rows.items())]
+    return aligned(shown, words=1)
