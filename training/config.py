@@ -153,6 +153,8 @@ class DataSettings(Strict):
     augment: Augmentation = Augmentation()
     max_tokens: int = Field(2048, ge=16)
     """longer rows are set aside, never cut"""
+    workers: int = Field(0, ge=0)
+    """processes that make steps ready, two each ahead; 0: a thread makes the next one ready"""
 
     @field_validator("mix")
     @classmethod
@@ -297,6 +299,12 @@ class TrainingConfig(Strict):
     def _adapters_sit_on_a_checkpoint(self) -> TrainingConfig:
         if self.lora is not None and self.model.kind != "checkpoint":
             raise ValueError("lora: adapters need a model of kind checkpoint to sit on")
+        return self
+
+    @model_validator(mode="after")
+    def _features_have_one_keeper(self) -> Self:
+        if self.features is not None and self.data.workers:
+            raise ValueError("features are kept by one process: write data.workers=0")
         return self
 
     @model_validator(mode="after")

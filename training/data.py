@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,10 @@ ROW_COLUMNS = (
 )  # fmt: skip
 IMAGE_COLUMNS = ["image_id", "image_path", "image_sha256"]
 """the parts of an ImageRef"""
+
+
+PIECE = 10_000
+"""rows that are copied at a time"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,30 +187,42 @@ def _labelled(record: Mapping[str, Any]) -> LabelledImage:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Instructions of one split, in Arrow's memory; rows of one image are neighbours."""
+    """Instructions of one split; rows of one image are neighbours.
+
+    Their texts lie in a file that is mapped, so that only what a step needs is in memory.
+    """
 
     table: pa.Table
 
     @classmethod
     def read(cls, shards: ShardSet, split: Split) -> Rows:
-        """The instructions of a split; a ConfigError when it has none."""
-        tables = list(shards.rows(split=split, columns=list(ROW_COLUMNS)))
-        if not tables:
+        """The instructions of a split, one row group after the other; a ConfigError when it has
+        none, or when the disk does not take them."""
+        table = _map(shards.rows(split=split, columns=list(ROW_COLUMNS)))
+        if table is None:
             raise ConfigError(f"{shards.folder}: the {split} split has no instruction")
-        return cls(pa.concat_tables(tables))
+        return cls(table)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def select(self, settings: DataSettings, *, seed: int) -> Rows:
         """The rows that a run may learn from; a ConfigError for an unknown family or form."""
-        if not settings.leave_out and settings.images_share == settings.rows_share == 1:
+        shares = (settings.images_share, settings.rows_share)
+        if not settings.leave_out and shares == (1, 1):
             return self
         kept = self._without(settings.leave_out)
-        kept = kept._of_images(settings.images_share, seed)
-        return kept._share(settings.rows_share, seed)
+        codes = self.image_codes()
+        names = self.table["image_id"].unique().to_pylist()
+        images = np.unique(codes[kept]).tolist()
+        images.sort(key=lambda code: seed_of("share of images", seed, names[code]))
+        kept &= np.isin(codes, images[: math.ceil(settings.images_share * len(images))])
+        rng = np.random.default_rng(seed_of("share of rows", seed))
+        places = rng.permutation(np.flatnonzero(kept))
+        return self._keep(np.sort(places[: math.ceil(settings.rows_share * len(places))]))
 
-    def _without(self, names: Sequence[str]) -> Rows:
+    def _without(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """Which rows are of none of some families and forms."""
         known = {*_distinct(self, "family"), *_distinct(self, "form")}
         for name in names:
             if name not in known:
@@ -217,17 +234,18 @@ class Rows:
         is_out = pc.or_(
             pc.is_in(self.table["family"], left_out), pc.is_in(self.table["form"], left_out)
         )
-        return Rows(self.table.filter(pc.invert(is_out)))
+        return ~np.asarray(is_out.to_numpy(), bool)
 
-    def _of_images(self, share: float, seed: int) -> Rows:
-        names = self.table["image_id"].unique().to_pylist()
-        names.sort(key=lambda name: seed_of("share of images", seed, name))
-        kept = pa.array(names[: math.ceil(share * len(names))], pa.string())
-        return Rows(self.table.filter(pc.is_in(self.table["image_id"], kept)))
+    def _keep(self, places: NDArray[np.int64]) -> Rows:
+        """The rows at sorted places, some thousands at a time."""
+        starts = range(0, len(places), PIECE)
+        table = _map(self._gather(places[start : start + PIECE]) for start in starts)
+        return Rows(self.table.slice(0, 0) if table is None else table)
 
-    def _share(self, share: float, seed: int) -> Rows:
-        order = np.random.default_rng(seed_of("share of rows", seed)).permutation(len(self))
-        return Rows(self.table.take(pa.array(np.sort(order[: math.ceil(share * len(self))]))))
+    def _gather(self, places: Sequence[int] | NDArray[np.int64]) -> pa.Table:
+        """One by one: `take` of a table in pieces would first bring all of it into memory."""
+        parts = [self.table.slice(int(place), 1) for place in places]
+        return pa.concat_tables(parts) if parts else self.table.slice(0, 0)
 
     def take(self, places: Sequence[int] | NDArray[np.int64]) -> list[Row]:
         """The rows at some places."""
@@ -238,7 +256,7 @@ class Rows:
                 record["messages"],
                 record["target"],
             )
-            for record in self.table.take(pa.array(places)).to_pylist()
+            for record in self._gather(places).to_pylist()
         ]
 
     def image_at(self, place: int) -> ImageRef:
@@ -275,6 +293,25 @@ class Rows:
         """A number for the image of each row, counted in file order."""
         codes = self.table["image_id"].combine_chunks().dictionary_encode().indices
         return np.asarray(codes.to_numpy(), np.int64)
+
+
+def _map(tables: Iterator[pa.Table]) -> pa.Table | None:
+    """The same rows in a temporary file without a name, mapped; None where there is none."""
+    first = next(tables, None)
+    if first is None:
+        return None
+    try:
+        with tempfile.NamedTemporaryFile(prefix="fakescope-rows-", suffix=".arrow") as file:
+            with pa.ipc.new_file(file.name, first.schema) as writer:
+                for table in itertools.chain([first], tables):
+                    writer.write_table(table)
+            return pa.ipc.open_file(pa.memory_map(file.name)).read_all()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"{tempfile.gettempdir()}: cannot hold the rows: {reason}; free some space or name "
+            "another folder with TMPDIR"
+        ) from None
 
 
 def _first_of_each(columns: pa.Table) -> pa.Table:

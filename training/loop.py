@@ -35,6 +35,7 @@ from training.losses import TokenLosses, token_losses, weigh
 from training.model import Assembly
 from training.parity import check_parity
 from training.processes import Processes, spread
+from training.readers import read_in_processes
 from training.resume import Saved
 from training.tree import Tree, collate_plain, collate_trees, uses_trees
 
@@ -173,15 +174,7 @@ class Training:
         is no longer a number or a batch has nothing to learn.
         """
         asked = time.perf_counter()
-        steps = read_steps(
-            self._rows,
-            self.features or self._images,
-            self._assembly,
-            self.config,
-            first=self.done + 1,
-            processes=self._processes,
-        )
-        for step in read_ahead(steps):
+        for step in self._read():
             waited = time.perf_counter() - asked
             for set_aside in self._processes.gather(step.set_aside):
                 self.set_aside += set_aside
@@ -191,6 +184,23 @@ class Training:
             self._seconds += took
             yield StepLog(**learnt, **self._speed(learnt, step, took), waiting_seconds=waited)
             asked = time.perf_counter()
+
+    def _read(self) -> Iterator[Step]:
+        """The steps that are left, made ready ahead."""
+
+        def read(part: int, parts: int) -> Iterator[Step]:
+            return read_steps(
+                self._rows,
+                self.features or self._images,
+                self._assembly,
+                self.config,
+                first=self.done + 1,
+                processes=self._processes,
+                part=(part, parts),
+            )
+
+        workers = self.config.data.workers
+        return read_in_processes(read, workers) if workers else read_ahead(read(0, 1))
 
     def _speed(self, learnt: Mapping[str, Any], step: Step, took: float) -> dict[str, Any]:
         """Of all processes together; FLOPs utilisation and memory of this one."""
@@ -407,10 +417,12 @@ def read_steps(
     *,
     first: int = 1,
     processes: Processes = ALONE,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Step]:
     """The steps of a run, or what one of several processes learns from in each.
 
-    What a step holds depends on its number and the settings alone.
+    What a step holds depends on its number and the settings alone. `part` (k, n) is every n-th
+    step, from the k-th on.
     """
     data = config.data
     collate_step = collate_trees if uses_trees(assembly.model, data) else collate_plain
@@ -418,6 +430,8 @@ def read_steps(
     skip(visits, (first - 1) * data.batch_images)
     for number in range(first, config.optimiser.steps + 1):
         planned = processes.share(list(islice(visits, data.batch_images)))
+        if (number - first) % part[1] != part[0]:
+            continue
         set_aside: Counter[str] = Counter()
         trees, keys = read_trees(planned, rows, images, assembly, config, set_aside=set_aside)
         if not trees:

@@ -236,3 +236,18 @@ def test_what_cannot_be_left_out_is_refused(toy: ToySet) -> None:
         read_inputs(config, toy.shards, toy.images)
     with pytest.raises(ValueError, match="leaves nothing of the mix"):
         make_config(data__leave_out=["verdict"], data__mix={"verdict": 1})
+
+
+def test_texts_stay_on_the_disk(tmp_path: Path) -> None:
+    """Ten times the rows, and no more memory for their texts."""
+    for per_group in (2, 20):
+        toy = make_set(tmp_path / str(per_group), per_group=per_group)
+        before = pa.total_allocated_bytes()
+        rows = Rows.read(ShardSet.open(toy.shards), Split.TRAIN)
+        half = rows.select(make_config(data__images_share=0.5).data, seed=1)
+        assert len(half) == len(rows) / 2 == 6 * per_group * 3 / 2
+        assert pa.total_allocated_bytes() - before < 1000
+        assert rows.table.nbytes > 500 * len(rows) / 2
+        first = half.take([0])[0]
+        place = rows.table["instruction_id"].to_pylist().index(first.instruction_id)
+        assert rows.take([place]) == [first]
