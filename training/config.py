@@ -206,7 +206,8 @@ class Optimiser(Strict):
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if ("steps" in self.model_fields_set) == (self.epochs is not None):
+        has_steps = "steps" in self.model_fields_set if self.epochs is None else self.steps > 0
+        if has_steps == (self.epochs is not None):
             raise ValueError("write either steps or epochs")
         if self.warmup_steps and self.warmup_share is not None:
             raise ValueError("write either warmup_steps or warmup_share")
@@ -272,6 +273,16 @@ class Scoring(Strict):
     """steps between scorings of the val split"""
 
 
+class Alignment(Strict):
+    """A stage before the instructions, in which the projector alone learns."""
+
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    mix: dict[str, float] | None = None
+    """None: that of the run"""
+
+
 class TrainingConfig(Strict):
     """One run, whole."""
 
@@ -286,6 +297,8 @@ class TrainingConfig(Strict):
     model: Annotated[TinyLlava | Checkpoint, Field(discriminator="kind")]
     lora: Lora | None = None
     """None: parts are trained whole"""
+    alignment: Alignment | None = None
+    """None: the run begins with the instructions"""
     data: DataSettings
     optimiser: Optimiser
     features: KeptFeatures | None = None
@@ -312,6 +325,37 @@ class TrainingConfig(Strict):
         if self.saving.best_by is not None and self.scoring.validate_every is None:
             raise ValueError("saving.best_by needs scoring.validate_every")
         return self
+
+
+def align_first(config: TrainingConfig, stage: Alignment) -> TrainingConfig:
+    """The run that aligns the projector: tower and language model stay as they are."""
+    optimiser = config.optimiser.model_dump() | {
+        "steps": stage.steps,
+        "epochs": None,
+        "learning_rate": stage.learning_rate,
+        "part_rates": {"tower": 0, "language": 0},
+        "warmup_steps": stage.warmup_steps,
+        "warmup_share": None,
+    }
+    data = config.data.model_dump() | {"mix": stage.mix or config.data.mix}
+    changes = {
+        "title": f"{config.title}, alignment",
+        "lora": None,
+        "alignment": None,
+        "data": data,
+        "optimiser": optimiser,
+        "saving": config.saving.model_dump() | {"best_by": None, "patience": None},
+    }
+    return TrainingConfig.model_validate(config.model_dump() | changes)
+
+
+def go_on_from(config: TrainingConfig, checkpoint: Path) -> TrainingConfig:
+    """The run on instructions, from the checkpoint that the alignment left."""
+    settings = {"kind": "checkpoint", "name": str(checkpoint.resolve())}
+    if isinstance(config.model, Checkpoint):
+        settings = config.model.model_dump() | settings
+    changes = {"model": settings, "alignment": None}
+    return TrainingConfig.model_validate(config.model_dump() | changes)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:

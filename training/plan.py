@@ -90,6 +90,8 @@ def make_plan(config: TrainingConfig, shards: Path | None = None) -> Plan:
     else:
         config = with_steps(config, rows)
         trees = list(_sample_trees(config, assembly, rows, sizes))
+    if config.alignment is not None:
+        assumed += ("the alignment before it is not in these figures",)
     steps = None if config.optimiser.epochs else config.optimiser.steps
     images = config.data.batch_images
     per_step = _tokens(trees, images / len(trees))

@@ -17,7 +17,14 @@ from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.records import Split
 from instruct_builder.shards import MANIFEST
-from training.config import TinyLlava, TrainingConfig, dump_config, load_config
+from training.config import (
+    TinyLlava,
+    TrainingConfig,
+    align_first,
+    dump_config,
+    go_on_from,
+    load_config,
+)
 from training.inputs import Inputs, read_inputs, with_steps
 from training.progress import counting
 
@@ -79,7 +86,7 @@ def main(  # noqa: PLR0913, these are the options of the command
             "name the shards, their image store and a folder for the run with "
             "--shards, --images and --out"
         )
-    report = run(settings, shards=shards, images=images, out=out, resume=resume)
+    report = run_stages(settings, shards=shards, images=images, out=out, resume=resume)
     if report is not None:
         typer.echo(render_text(report, RunFolder(out).path))
 
@@ -93,6 +100,30 @@ def describe_plan(config: TrainingConfig, shards: Path | None, *, as_json: bool)
     transformers.logging.set_verbosity_error()
     plan = make_plan(config, shards)
     return to_json(plan) if as_json else to_text(plan)
+
+
+def run_stages(
+    config: TrainingConfig, *, shards: Path, images: Path, out: Path, resume: bool = False
+) -> dict[str, Any] | None:
+    """A run with the alignment before it, where the settings ask for one.
+
+    The alignment is a run of its own in a folder beside `out`; each is gone on with by `resume`.
+    """
+    from training.report import REPORT_JSON
+    from training.run_folder import RunFolder
+
+    if config.alignment is None:
+        return run(config, shards=shards, images=images, out=out, resume=resume)
+    first = RunFolder(out.with_name(f"{out.name}-alignment"))
+    if "WORLD_SIZE" in os.environ and not (first.path / REPORT_JSON).is_file():
+        raise ConfigError(
+            "alignment: it takes one process; let it end there, and go on with several"
+        )
+    stage = align_first(config, config.alignment)
+    run(stage, shards=shards, images=images, out=first.path, resume=resume)
+    checkpoint = first.checkpoint(first.read_report()["training"]["scored_step"])
+    stage = go_on_from(config, checkpoint)
+    return run(stage, shards=shards, images=images, out=out, resume=resume)
 
 
 def run(

@@ -6,7 +6,9 @@ import pytest
 
 from core.errors import ConfigError
 from core.recipe import DEFAULT_RECIPE
-from training.config import dump_config, load_config
+from tests.unit.training.toys import make_config
+from training.config import align_first, dump_config, go_on_from, load_config
+from training.run import run_stages
 
 TRAINING = DEFAULT_RECIPE / "training"
 
@@ -54,3 +56,33 @@ def test_a_file_without_settings_is_refused(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(ConfigError, match="holds no settings"):
         load_config(path)
+
+
+def test_an_alignment_trains_the_projector_and_the_instructions_follow() -> None:
+    stage = {"steps": 3, "learning_rate": 0.01, "mix": {"verdict": 1}}
+    path = TRAINING / "llava-1.5-7b-lora.yaml"
+    config = load_config(path, [f"alignment={stage}"])
+    assert config.alignment is not None
+    first = align_first(config, config.alignment)
+    assert (first.optimiser.steps, first.optimiser.learning_rate) == (3, 0.01)
+    assert [first.optimiser.rate_of(part) for part in ("tower", "projector", "language")] == [
+        0,
+        1,
+        0,
+    ]
+    assert (first.lora, first.data.mix, first.alignment) == (None, {"verdict": 1}, None)
+    second = go_on_from(config, Path("/runs/one-alignment/checkpoints/step-000003"))
+    assert second.model.kind == "checkpoint"
+    assert second.model.name == "/runs/one-alignment/checkpoints/step-000003"
+    assert (second.lora, second.optimiser, second.data) == (
+        config.lora,
+        config.optimiser,
+        config.data,
+    )
+
+
+def test_several_processes_do_not_align(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    config = make_config(alignment={"steps": 3, "learning_rate": 0.01})
+    with pytest.raises(ConfigError, match="it takes one process"):
+        run_stages(config, shards=tmp_path, images=tmp_path, out=tmp_path / "run")
