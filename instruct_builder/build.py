@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -17,11 +17,13 @@ from core.recipe import Audit, Recipe
 from core.records import BenchmarkImage, ReviewLevel, Source, Split
 from core.sources import choose_sources
 from core.split import connect
+from core.topics import topic_among
 from db.benchmarks import benchmark_images, relatives
 from db.chains import count_chains, newest_chains
 from db.engine import Database
 from db.images import sources as read_sources
 from db.tombstones import tombstones_by_hash, withdrawn_chains
+from db.topics import topics_among
 from db.work import campaign_id_of
 from imaging.overlaps import Kinship, find_overlaps, overlap_warning
 from imaging.shortcuts import TooFew, measure_metadata
@@ -59,6 +61,7 @@ from instruct_builder.staging import FOLDER as STAGING
 from instruct_builder.staging import Part, Range, Staging, with_general
 from instruct_builder.stopwatch import Spent, Stopwatch
 from instruct_builder.templates import read_templates
+from instruct_builder.topics import TOPICS, topics_bytes
 from instruct_builder.variety import Variety
 from instruct_builder.verdict_before import VerdictBefore
 from instruct_builder.words import ImageColumns, Words, image_columns
@@ -172,7 +175,10 @@ def _read_chains(database: Database, spec: Spec, source: str | None) -> Selectio
         pairs = list(chains.read(min_review=spec.min_review, sources=allowed))
         if not pairs:
             raise ConfigError(_explain_nothing(chains, allowed, spec))
-    return select(pairs, [chains.known[name] for name in allowed], spec, forbidden)
+        said = topics_among(session, [image.image_id for _, image in pairs])
+    selection = select(pairs, [chains.known[name] for name in allowed], spec, forbidden)
+    found = {image_id: topic_among(spec.recipe.topics, words) for image_id, words in said.items()}
+    return replace(selection, topics={i: topic.id for i, topic in found.items() if topic})
 
 
 def _state_facts(
@@ -374,6 +380,8 @@ def _publish(
         writer.add_document(CROISSANT, render_croissant(writer.manifest(facts)))
         page = render_preview(scenes, writer.manifest(facts), spec.recipe.taxonomy, store.read)
         writer.add_document(PREVIEW, page)
+        if spec.recipe.topics:
+            writer.add_document(TOPICS, topics_bytes(selection.topics))
         manifest = writer.publish(facts)
     staging.clear()
     return manifest

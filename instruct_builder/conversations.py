@@ -12,11 +12,14 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from core.errors import DataError
+from core.records import Authenticity
 
 Row = Mapping[str, Any]
 Record = dict[str, Any]
 
 SPEAKERS: Final = {"user": "human", "assistant": "gpt"}
+POLARITY: Final = {Authenticity.FAKE.value: 0, Authenticity.REAL.value: 1}
+"""of FakeVLM's labels, inverted against those of most detectors"""
 MARKS: Final = re.compile(r"<\|?(?:image|video|audio|vision)\w*\|?>", re.IGNORECASE)
 """what one trainer or another takes for the place of an image, wherever it stands in a text"""
 _NAME: Final = re.compile(r"[\w-]+", re.ASCII)
@@ -47,6 +50,32 @@ def llava(row: Row, *, mark: str = "<image>") -> Record:
     if row["image_path"] is not None:
         record["image"] = row["image_path"]
     return record | {"conversations": _turns(row, f"{mark}\n")}
+
+
+def fakeclue(row: Row, image: str, facts: Mapping[str, Any]) -> Record:
+    """One record of FakeVLM's JSON; `image` is relative to the folder of its split.
+
+    The last two fields are ours: there, nothing says which generator made a fake.
+    """
+    return {
+        "id": row["instruction_id"],
+        "image": image,
+        "label": POLARITY[row["label"]],
+        "cate": facts["topic"] or "",
+        "width": facts["width"],
+        "height": facts["height"],
+        "conversations": _turns(row, "<image>\n"),
+        "generator": row["generator"] or "",
+        "group": facts["group"],
+    }
+
+
+def check_fakeclue(row: Row) -> None:
+    """A DataError for what FakeVLM's format has no place for: all but one explained verdict."""
+    if row["label"] is None or row["aspect"] is not None or row["target"] is not None:
+        raise DataError("which is no explained verdict")
+    if len(row["messages"]) != 2:
+        raise DataError("which is no single question and answer")
 
 
 def mplug_owl2(row: Row) -> Record:

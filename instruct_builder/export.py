@@ -31,6 +31,7 @@ from instruct_builder.addresses import (
 from instruct_builder.conversations import Row
 from instruct_builder.export_card import render_export_card
 from instruct_builder.export_files import (
+    FakeClueFolder,
     JsonLines,
     JsonList,
     LlamaFactory,
@@ -41,6 +42,7 @@ from instruct_builder.export_files import (
 )
 from instruct_builder.manifest import MANIFEST
 from instruct_builder.shards import ShardSet, locked, sha256_of
+from instruct_builder.topics import read_topics
 
 VERSION: Final = 1
 """of what the formats look like: another one is written anew"""
@@ -65,11 +67,12 @@ class Format(StrEnum):
     TRL = "trl"
     TRL_JSONL = "trl-jsonl"
     WEBDATASET = "webdataset"
+    FAKECLUE = "fakeclue"
 
     @property
     def holds_images(self) -> bool:
         """The files of images lie inside those of the export."""
-        return self in (Format.TRL, Format.WEBDATASET)
+        return self in (Format.TRL, Format.WEBDATASET, Format.FAKECLUE)
 
     def open(self, folder: Path) -> Writer:
         """A writer of this format below a folder."""
@@ -80,6 +83,7 @@ class Format(StrEnum):
             Format.TRL: lambda: TrlParquet(folder),
             Format.TRL_JSONL: lambda: JsonLines(folder, conversations.trl),
             Format.WEBDATASET: lambda: WebDataset(folder),
+            Format.FAKECLUE: lambda: FakeClueFolder(folder),
         }
         return writers[self]()
 
@@ -271,14 +275,22 @@ class _Export:
 
     def _subjects(self) -> Iterator[Subject]:
         """Image by image, split by split, in the order of the set."""
+        facts = self._facts_of_images()
         for split in Split:
             tables = self.shards.rows(split=split, columns=COLUMNS)
             rows = (row for table in tables for row in table.to_pylist())
             for _, of_image in groupby(rows, key=_subject_of):
-                if (subject := self._subject(split, list(of_image))) is not None:
+                if (subject := self._subject(split, list(of_image), facts)) is not None:
                     yield subject
 
-    def _subject(self, split: Split, rows: list[Row]) -> Subject | None:
+    def _facts_of_images(self) -> dict[str, Facts]:
+        topics = read_topics(self.shards.folder)
+        images = self.shards.images(["image_id", "width", "height", "group"]).to_pylist()
+        return {
+            image["image_id"]: {**image, "topic": topics.get(image["image_id"])} for image in images
+        }
+
+    def _subject(self, split: Split, rows: list[Row], facts: dict[str, Facts]) -> Subject | None:
         """None where nothing of an image can be told."""
         told = [row for row in rows if self._can_tell(row)]
         if not told:
@@ -289,11 +301,14 @@ class _Export:
         except DataError as error:
             self.counts.leave_out(str(error), len(told))
             return None
-        return Subject(split=split, rows=told, path=path, data=data)
+        about = facts.get(told[0]["image_id"], {})
+        return Subject(split=split, rows=told, path=path, data=data, facts=about)
 
     def _can_tell(self, row: Row) -> bool:
         try:
             conversations.check(row)
+            if self.format is Format.FAKECLUE:
+                conversations.check_fakeclue(row)
         except DataError as error:
             self.counts.leave_out(str(error), 1)
             return False

@@ -36,6 +36,11 @@ LOADING: Final[Mapping[str, str]] = {
         "image: its file, and `json` with all its `instructions`; the image stands before the "
         "first question of each."
     ),
+    "fakeclue": (
+        "FakeVLM's layout: `data_json/train.json` beside `train/`. A record is `image`, `label` "
+        "(1 real, 0 fake), `cate`, `width`, `height` and `conversations`, with explained verdicts "
+        "alone; `generator` and `group` are beyond that format."
+    ),
 }
 """what to say to each trainer, by format"""
 

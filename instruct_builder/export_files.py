@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Final, Protocol, Self
+from typing import IO, Any, Final, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,9 @@ GROUP_BYTES: Final = 2**26
 """of images in one row group, counted for each row anew: so much they take in memory"""
 GROUP_ROWS: Final = 8_192
 
+LISTS_FOLDER: Final = "data_json"
+UNSORTED: Final = "unsorted"
+"""folder of images of which nobody said what they show"""
 DATASET_INFO: Final = "dataset_info.json"
 OF_IMAGE: Final = ("image_id", "label", "generator", "source", "split")
 
@@ -65,6 +69,8 @@ class Subject:
     """of the image, relative to the image store"""
     data: bytes | None
     """of its file, where the format holds it"""
+    facts: Mapping[str, Any]
+    """of the image: topic, width, height and group; empty without an image"""
 
     @property
     def name(self) -> str | None:
@@ -140,6 +146,41 @@ class JsonLines(_BySplit):
         if self.begins(subject.split):
             self._file = self.open_text(f"{subject.split}.jsonl")
         self._file.writelines(to_json(self._record(row)) + "\n" for row in subject.rows)
+
+
+class FakeClueFolder(_BySplit):
+    """FakeVLM's layout: a list for each split, and the images in folders by topic and label."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._file: IO[str]
+
+    def write(self, subject: Subject) -> None:
+        before = ",\n"
+        if self.begins(subject.split):
+            (self.folder / LISTS_FOLDER).mkdir(exist_ok=True)
+            self._file = self.open_text(f"{LISTS_FOLDER}/{subject.split}.json")
+            self.callback(self._file.write, "\n]\n")
+            before = "[\n"
+        image = self._put(subject)
+        for row in subject.rows:
+            record = conversations.fakeclue(row, image, subject.facts)
+            self._file.write(before + to_json(record))
+            before = ",\n"
+
+    def _put(self, subject: Subject) -> str:
+        """Lay the file of an image down; returns its place in the folder of its split."""
+        topic = subject.facts["topic"] or UNSORTED
+        image = f"{folder_name(topic)}/{subject.rows[0]['label']}/{subject.name}"
+        path = self.folder / subject.split / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(subject.data or b"")
+        return image
+
+
+def folder_name(topic: str) -> str:
+    """A topic as the name of a folder: of what collections say, nothing else is let through."""
+    return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-") or UNSORTED
 
 
 class LlamaFactory(JsonLines):

@@ -44,6 +44,7 @@ from instruct_builder.shards import (
     writing,
 )
 from instruct_builder.staging import FOLDER as BUILD_UNDER_WAY
+from instruct_builder.topics import TOPICS, without
 
 _COUNTING = {CARD: render_card, CROISSANT: render_croissant}
 """documents that follow from the manifest alone"""
@@ -209,6 +210,8 @@ class _Removal:
         """A document as it is now to be; None for any other file."""
         if path.name in _COUNTING:
             return _COUNTING[path.name](manifest)
+        if path.name == TOPICS:
+            return without(path.parent, self.held)
         return remove_scenes(path.read_bytes(), self.held) if path.name == PREVIEW else None
 
     def _stage(self, name: str, data: bytes) -> ShardFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from core.errors import ConfigError
@@ -65,6 +65,8 @@ class Selection:
     """chains by reason"""
     editors: Mapping[str, frozenset[str]]
     """who reworded, by chain id"""
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """what images show, by image id, as far as the recipe knows topics"""
 
 
 def select(

@@ -123,7 +123,7 @@ _REASONS = {
 ROWS_NAME = re.compile(r"rows-\d{5,}\.parquet")
 _OURS = re.compile(
     rf"\.[\w.-]+\.partial|{ROWS_NAME.pattern}|{re.escape(IMAGES)}"
-    r"|README\.md|croissant\.json|preview\.html|recipe\.json"
+    r"|README\.md|croissant\.json|preview\.html|recipe\.json|topics\.json"
 )
 _UNIQUE = {"instruction_id", "messages"}
 _DICTIONARY = [name for name in ROW_SCHEMA.names if name not in _UNIQUE]

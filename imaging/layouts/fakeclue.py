@@ -1,7 +1,8 @@
 """FakeClue (of FakeVLM): `data_json/{train,test}.json` beside folders `{train,test}/<kind>/...`.
 
-In its JSON a label of 0 means fake. Each image has one question and one answer, a verdict with its
-reasons.
+In its JSON a label of 0 means fake. Each record has one question and one answer, a verdict with its
+reasons; what we export in this layout may ask about an image more than once, names generator and
+group, and has a list for validation too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from imaging.layouts.records import ZERO_IS_FAKE, label_of, text_of
 from imaging.layouts.rows import read_records
 from imaging.layouts.tree import Tree, find_inside, matches, say_held
 
-LISTS: Final = r"(?:.+/)?data_json/(?:train|test)\.json"
+LISTS: Final = r"(?:.+/)?data_json/(?:train|val|test)\.json"
 IMAGE_ROOTS: Final = ("{split}", "data/{split}", "playground/data/{split}", "")
 """where the paths of a list may begin, beside `data_json`"""
 SWAPPED_FACES: Final = re.compile(
@@ -44,14 +45,22 @@ def read_fakeclue(tree: Tree) -> Iterator[FoundFile]:
         raise ConfigError(f"{tree.place}: there is no data_json/train.json or test.json in it")
     records = {name: read_records(tree, name) for name in lists}
     people = _join_people(record for each in records.values() for record in each)
-    seen: set[str] = set()
     for name in lists:
         root = _image_root(tree, name)
+        found: dict[str, FoundFile] = {}
         for number, record in enumerate(records[name], start=1):
-            found = _find(tree, root, record, people, f"{name}, entry {number}")
-            if found.name not in seen:
-                yield found
-            seen.add(found.name)
+            each = _find(tree, root, record, people, f"{name}, entry {number}")
+            found[each.name] = _joined(found.get(each.name), each)
+        yield from found.values()
+
+
+def _joined(first: FoundFile | None, more: FoundFile) -> FoundFile:
+    """One file of which several records ask."""
+    if first is None:
+        return more
+    number = len(first.questions) + 1
+    asked = (replace(question, key=f"answer {number}") for question in more.questions)
+    return replace(first, questions=(*first.questions, *asked))
 
 
 def _image_root(tree: Tree, name: str) -> str:
@@ -73,11 +82,16 @@ def _find(tree: Tree, root: str, record: Any, people: Mapping[str, str], place: 
     found = found_from(
         find_inside(tree, f"{root}/{path}" if root else path),
         label=label,
-        generator=shown_name(method or UNKNOWN_GENERATOR),
-        group=people[faces.group("people")] if faces else None,
+        generator=shown_name(method or _said(record, "generator") or UNKNOWN_GENERATOR),
+        group=people[faces.group("people")] if faces else _said(record, "group"),
         refusal=f"labelled {label.value}, but its folder says otherwise" if is_turned else None,
     )
     return replace(found, topic=_topic_of(record), questions=tuple(_questions(record)))
+
+
+def _said(record: Mapping[str, Any], name: str) -> str | None:
+    value = record.get(name)
+    return shown_name(value) if isinstance(value, str) and value else None
 
 
 def _topic_of(record: Mapping[str, Any]) -> str | None:

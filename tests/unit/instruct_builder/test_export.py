@@ -41,6 +41,8 @@ from tests.unit.instruct_builder.exports import (
 from tests.unit.instruct_builder.specimens import make_pairs, place_all
 
 GOLDEN = Path(__file__).parent / "golden_exports.yaml"
+TELL_ALL = [format for format in Format if format is not Format.FAKECLUE]
+"""those that have a place for every instruction"""
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_a_tar_has_one_sample_for_each_image_with_all_its_rows(
     assert seen == list(rows)
 
 
-@pytest.mark.parametrize("format", list(Format))
+@pytest.mark.parametrize("format", TELL_ALL)
 def test_a_row_about_no_image_has_no_image_and_no_mark(
     shards: ShardSet, store: ImageStore, tmp_path: Path, format: Format
 ) -> None:
@@ -268,7 +270,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("format", list(Format))
+@pytest.mark.parametrize("format", TELL_ALL)
 def test_rows_that_cannot_be_told_are_left_out_and_counted(
     store: ImageStore, tmp_path: Path, format: Format
 ) -> None:
@@ -342,7 +344,8 @@ def test_a_full_disk_leaves_no_half_export(
     with full_disk(1000), pytest.raises(ConfigError, match="out: the export cannot be written"):
         run(shards, store, tmp_path / "out", format)
     assert not (tmp_path / "out").exists()
-    assert run(shards, store, tmp_path / "out", format).rows == shards.manifest.rows
+    done = run(shards, store, tmp_path / "out", format)
+    assert done.rows + sum(done.left_out.values()) == shards.manifest.rows
 
 
 def kill_in_step(step: int, work: Callable[[], object]) -> bool:
