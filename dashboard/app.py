@@ -60,7 +60,7 @@ def _may_look() -> bool:
     if find_spec("authlib") is None:
         show.problem(
             "A login is configured, but what it needs is not installed.",
-            "Run .venv/bin/pip install Authlib, and start the dashboard again.",
+            'Run make setup EXTRAS="dashboard login", and start the dashboard again.',
         )
     else:
         st.button("Log in", on_click=st.login, type="primary")

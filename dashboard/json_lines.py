@@ -12,7 +12,7 @@ import streamlit as st
 from core.errors import ConfigError
 
 Columns = tuple[tuple[str, str], ...]
-"""names and DuckDB types; a line without one of them has NULL there"""
+"""names and DuckDB types; a line without one of them, or that is no JSON, has NULL there"""
 
 
 def query(path: Path, columns: Columns, statement: str, *arguments: Any) -> pd.DataFrame:
@@ -30,6 +30,14 @@ def query(path: Path, columns: Columns, statement: str, *arguments: Any) -> pd.D
         str(path), stat.st_size, stat.st_mtime_ns, columns, statement, arguments
     )
     return found
+
+
+def count_unreadable(path: Path, columns: Columns) -> int:
+    """Lines that hold no record: such as have no value in the first of the columns."""
+    (key, _), *_ = columns
+    statement = f"SELECT count(*) AS n FROM lines WHERE {key} IS NULL"  # noqa: S608 - a name of ours
+    found = query(path, columns, statement)
+    return 0 if found.empty else int(found["n"].iloc[0])
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

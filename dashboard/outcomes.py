@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import ConfigError
-from dashboard.json_lines import Columns, query
+from dashboard.json_lines import Columns, count_unreadable, query
 
 EVALUATION, REPORT, PREDICTIONS = "evaluation.json", "report.json", "predictions.jsonl"
 MOST_BYTES = 64 * 2**20
@@ -34,7 +34,8 @@ ANSWERED: Columns = (
     ("reason", "VARCHAR"),
 )
 WITH_OUTCOMES = """WITH answers AS (SELECT *, CASE WHEN reason IS NOT NULL THEN 'not read'
-    WHEN verdict IN ('real', 'fake') THEN verdict ELSE 'no verdict' END AS outcome FROM lines)"""
+    WHEN verdict IN ('real', 'fake') THEN verdict ELSE 'no verdict' END AS outcome FROM lines
+    WHERE name IS NOT NULL)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Evaluation:
     def report(self) -> dict[str, Any]:
         """`report.json`; empty while there is none. ConfigError when it cannot be read."""
         return read_object(self.folder / REPORT)
+
+    def unreadable(self) -> int:
+        """Lines of predictions that hold none; the last one may still be written."""
+        return count_unreadable(self.folder / PREDICTIONS, SCORED)
 
     def errors(self, threshold: float, *, most: int) -> pd.DataFrame:
         """The images on the wrong side of a threshold on log-odds, the farthest first."""
@@ -71,6 +76,10 @@ class Predictions:
         """Images by verdict; `no verdict` and `not read` among them."""
         found = self._ask("SELECT outcome, count(*) AS n FROM answers GROUP BY 1 ORDER BY 2 DESC")
         return dict(zip(*(found[name].tolist() for name in found), strict=True))
+
+    def unreadable(self) -> int:
+        """Lines that hold no prediction; the last one may still be written."""
+        return count_unreadable(self.path, ANSWERED)
 
     def scores(self, *, bins: int = 20) -> pd.DataFrame:
         """Images by verdict and probability of fake."""

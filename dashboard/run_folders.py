@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import ConfigError
-from dashboard.json_lines import Columns, query
+from dashboard.json_lines import Columns, count_unreadable, query
 from dashboard.outcomes import MOST_BYTES, read_object
 
 METRICS, REPORT, PREDICTIONS = "metrics.jsonl", "report.json", "predictions.jsonl"
@@ -23,7 +23,8 @@ COLUMNS: Columns = (
     ("log_likelihood_ratio", "DOUBLE"),
 )
 CALIBRATED = """WITH calibrated AS (SELECT image_id, label, generator,
-    coalesce(1 / (1 + exp(-log_likelihood_ratio)), p_fake) AS p_fake FROM lines)"""
+    coalesce(1 / (1 + exp(-log_likelihood_ratio)), p_fake) AS p_fake FROM lines
+    WHERE image_id IS NOT NULL)"""
 """the probability where fakes are as many as photographs; the raw one where none is calibrated"""
 
 
@@ -55,6 +56,10 @@ class Run:
             WHERE (p_fake >= 0.5) != (label = 'fake') ORDER BY abs(p_fake - 0.5) DESC LIMIT ?""",
             most,
         )
+
+    def unreadable(self) -> int:
+        """Lines of predictions that hold none; the last one may still be written."""
+        return count_unreadable(self.folder / PREDICTIONS, COLUMNS)
 
     def reliability(self, *, bins: int = 10) -> pd.DataFrame:
         """Images by predicted probability: mean of it, share of fakes, number."""

@@ -63,6 +63,16 @@ def problem(title: str, message: str) -> None:
     st.code(shortened(message), language=None, wrap_lines=True)
 
 
+def say_unreadable(lines: int) -> None:
+    """How many lines of a file of predictions the figures leave out, if any."""
+    if lines:
+        st.warning(
+            f"{lines:,} {'line' if lines == 1 else 'lines'} of predictions could not be read and "
+            "are left out; the last line of a file that is being written is no fault.",
+            icon=":material/warning:",
+        )
+
+
 def empty(sentence: str, command: str | None = None) -> None:
     """That there is nothing of a kind, and the command that makes some; both are ours."""
     st.info(sentence, icon=":material/info:")

@@ -77,11 +77,6 @@ class Crew:
     ) -> None:
         self.close()
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Of the processes as they are now; one that was ended is replaced by another."""
-        return [hand.process_id for hand in self._hands]
-
     def close(self) -> None:
         """End all processes at once; what they were working on is given up."""
         for hand in self._hands:

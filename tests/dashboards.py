@@ -30,9 +30,9 @@ PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 
 
 @contextmanager
-def running_dashboard(home: Path, **environment: str) -> Iterator[str]:
+def running_dashboard(home: Path, *, port: int | None = None, **environment: str) -> Iterator[str]:
     """The address of a dashboard over one home folder; its log lies in that folder's parent."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "dashboard", "--port", str(port)]
     own = {"FAKESCOPE_HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
     settings = ("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_MODEL")

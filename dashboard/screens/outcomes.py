@@ -42,6 +42,7 @@ def show_evaluations(place: Place, choices: Any) -> None:
     chosen = known[name or names[0]]
     st.subheader("One of them", anchor=False)
     show.text(show.cell(chosen.name))
+    show.say_unreadable(chosen.unreadable())
     _show_evaluation(place, chosen, reports[chosen.name])
 
 
@@ -152,6 +153,7 @@ def show_predictions(place: Place, choices: Any) -> None:
     names = list(known)
     name = show.choose(choices, "File", names, key="file", all_of=show.cell(names[0]))
     chosen = known[name or names[0]]
+    show.say_unreadable(chosen.unreadable())
     counts = chosen.outcomes()
     for column, (outcome, number) in zip(st.columns(4), counts.items(), strict=False):
         show.figure(column, outcome.capitalize(), f"{number:,}", "images")

@@ -192,6 +192,7 @@ def _compare_generators(known: Sequence[Run]) -> None:
 
 
 def _show_calibration(run: Run) -> None:
+    show.say_unreadable(run.unreadable())
     found, scores = run.reliability(), run.scores()
     if found.empty:
         show.empty("The predictions come when the run has ended.")
@@ -208,6 +209,7 @@ def _show_calibration(run: Run) -> None:
 
 
 def _show_errors(place: Place, run: Run) -> None:
+    show.say_unreadable(run.unreadable())
     found = run.errors(most=MOST_ERRORS)
     if found.empty:
         show.empty("No test image is called wrong, or the run has not ended.")

@@ -90,7 +90,7 @@ def test_nobody_sees_a_page_before_the_login_that_is_configured(
         for path in ("", "drafts", "runs?view=Predictions"):
             viewer.page.goto(f"{address}/{path}")
             if find_spec("authlib") is None:
-                expect(viewer.page.get_by_text("pip install Authlib")).to_be_visible()
+                expect(viewer.page.get_by_text("make setup EXTRAS")).to_be_visible()
             else:
                 expect(viewer.page.get_by_role("button", name="Log in")).to_be_visible()
             assert viewer.page.get_by_test_id("stImage").count() == 0

@@ -70,8 +70,11 @@ def run(folder: Path, script: str) -> None:
 
 
 @contextmanager
-def started(folder: Path, script: str, until: str, **variables: str) -> Iterator[str]:
-    """Run what serves until Ctrl-C; gives what it printed up to a line with `until`."""
+def started(folder: Path, script: str, until: str, *, last: str, **variables: str) -> Iterator[str]:
+    """Run what serves until Ctrl-C; gives what it printed up to a line with `until`.
+
+    `last`: the line that it prints on the way out.
+    """
     with subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
@@ -93,7 +96,7 @@ def started(folder: Path, script: str, until: str, **variables: str) -> Iterator
         finally:
             os.killpg(server.pid, signal.SIGINT)
             rest = server.stdout.read()
-        assert "top" in rest, rest
+        assert last in map(str.strip, rest.splitlines()), rest
 
 
 @contextmanager
@@ -101,7 +104,8 @@ def label_studio(folder: Path) -> Iterator[None]:
     """`make annotate`, as the page has it running in another terminal."""
     if not is_installed():
         skip_or_fail("Label Studio", f".venv/bin/{INSTALL}")
-    with started(folder, "make annotate SOURCE=demo LIMIT=12", until="Ctrl-C") as said:
+    annotate = "make annotate SOURCE=demo LIMIT=12"
+    with started(folder, annotate, until="Ctrl-C", last="stopped") as said:
         assert "password" in said
         yield
 
@@ -129,6 +133,9 @@ def test_the_commands_of_a_page_succeed(copy: Path, page: str) -> None:
 
 def test_the_command_of_the_dashboard_page_serves_until_it_is_stopped(copy: Path) -> None:
     port = free_port()
-    with started(copy, script_of("dashboard"), until="You can now view", PORT=str(port)) as said:
+    serving = started(
+        copy, script_of("dashboard"), until="You can now view", last="Stopping...", PORT=str(port)
+    )
+    with serving as said:
         assert f"http://127.0.0.1:{port}" in said
         assert httpx2.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=60).text == "ok"

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from benchmarks.seeded_installation import Size, fill_database, make_images, write_set
 from core.recipe import load_recipe
 from core.settings import load_settings
 from db.engine import open_database
+from tests.brokers import free_port
 from tests.dashboards import Viewer, look_for_harm, running_browser, running_dashboard
 from tests.installations import HOSTILE, HOSTILE_NAME, make_installation
+from tests.oidc import BUTTON, CLIENT, SECRET, running_provider
 
 pytestmark = pytest.mark.full
 
@@ -47,6 +50,38 @@ def test_every_part_of_every_page_shows_hostile_text_as_text(tmp_path: Path, dar
         look_for_harm(viewer, f"instruct?set={HOSTILE_NAME}&view=Lineage of a row", "lineage")
         assert HOSTILE[:40] in viewer.text()
     assert not viewer.complaints
+
+
+def test_who_signs_in_at_a_provider_sees_the_page_and_nobody_else_does(tmp_path: Path) -> None:
+    make_installation(tmp_path / "home").dispose()
+    port = free_port()
+    (tmp_path / ".streamlit").mkdir()
+    with running_provider() as provider:
+        (tmp_path / ".streamlit/secrets.toml").write_text(
+            f'[auth]\nredirect_uri = "http://127.0.0.1:{port}/oauth2callback"\n'
+            f'cookie_secret = "{"long" * 16}"\nclient_id = "{CLIENT}"\n'
+            f'client_secret = "{SECRET}"\nserver_metadata_url = "{provider.discovery}"\n'
+        )
+        with running_dashboard(tmp_path / "home", port=port) as address, running_browser() as one:
+            page = Viewer.with_browser(one, address, tmp_path).page
+            page.goto(f"{address}/drafts")
+            expect(page.get_by_role("button", name="Log in")).to_be_visible()
+            assert HOSTILE_NAME not in page.content()
+            expect(page.get_by_test_id("stImage")).to_have_count(0)
+            page.get_by_role("button", name="Log in").click()
+            page.get_by_role("link", name=BUTTON).click()
+            page.wait_for_url(f"{address}/**")
+            page.goto(f"{address}/drafts")
+            expect(page.get_by_test_id("stImage").first).to_be_visible()
+            page.screenshot(path=tmp_path / "signed-in.png")
+            stranger = Viewer.with_browser(one, address, tmp_path).page
+            stranger.goto(f"{address}/drafts")
+            expect(stranger.get_by_role("button", name="Log in")).to_be_visible()
+            expect(stranger.get_by_test_id("stImage")).to_have_count(0)
+            forged = stranger.goto(f"{address}/oauth2callback?code=guessed&state=guessed")
+            assert forged is not None
+            stranger.goto(f"{address}/drafts")
+            expect(stranger.get_by_role("button", name="Log in")).to_be_visible()
 
 
 def test_every_page_stands_on_a_large_installation(tmp_path: Path) -> None:

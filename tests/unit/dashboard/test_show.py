@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from core.records import TraceOutcome
 from dashboard import sets, show
 from dashboard.outcomes import evaluations, predictions
-from dashboard.run_folders import runs
+from dashboard.run_folders import PREDICTIONS, runs
 from dashboard.screens.drafts import difference
 from instruct_builder.shards import MANIFEST
 from tests.installations import make_evaluation, make_predictions, make_run, make_shards
@@ -144,6 +144,24 @@ def test_evaluations_and_predictions_are_found_and_counted(tmp_path: Path) -> No
     assert found.scores()["images"].sum() == 4
     assert found.page("not read", limit=9, offset=0)["reason"].notna().all()
     assert found.page(None, limit=2, offset=1)["p_fake"].tolist() == [0.89, 0.88]
+
+
+@pytest.mark.parametrize("torn", ["not json\n", "[1]\n", '{"name": "half', '{"other": 1}\n'])
+def test_lines_that_hold_no_prediction_are_counted_and_in_no_figure(
+    tmp_path: Path, torn: str
+) -> None:
+    make_predictions(tmp_path / "predictions/folder.jsonl", [make_image("a"), make_image("b")])
+    make_run(tmp_path / "runs" / "one", [make_image("a"), make_image("b")])
+    make_evaluation(tmp_path / "evaluations" / "one", [make_image("a")])
+    of_folder = predictions(tmp_path)["predictions/folder.jsonl"]
+    run, evaluation = runs(tmp_path)["one"], evaluations(tmp_path)["one"]
+    before = of_folder.outcomes(), of_folder.page(None, limit=9, offset=0).shape
+    assert [each.unreadable() for each in (of_folder, run, evaluation)] == [0, 0, 0]
+    for path in (of_folder.path, run.folder / PREDICTIONS, evaluation.folder / PREDICTIONS):
+        path.write_text(path.read_text() + torn)
+    assert [each.unreadable() for each in (of_folder, run, evaluation)] == [1, 1, 1]
+    assert (of_folder.outcomes(), of_folder.page(None, limit=9, offset=0).shape) == before
+    assert run.reliability()["n"].sum() == 2
 
 
 def test_an_evaluation_under_way_has_no_report_and_a_broken_one_is_named(tmp_path: Path) -> None:

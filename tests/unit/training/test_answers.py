@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -35,6 +37,24 @@ def asked(label: Authenticity = FAKE, **changes: Any) -> Question:
         "topic": None,
     }
     return Question(**{**values, **changes})
+
+
+def test_verdicts_in_words_are_at_chance_when_labels_are_shuffled() -> None:
+    rng = np.random.default_rng(3)
+    labels = [FAKE, REAL] * 1000
+    said = [f"This is a {label} image. Sharp." for label in labels]
+    assert measure_verdicts(answered(labels, said)).accuracy == 1
+    shuffled = [labels[place] for place in rng.permutation(len(labels))]
+    found = measure_verdicts(answered(shuffled, said))
+    for figure in (found.accuracy, found.f1_fake, found.f1_real, found.f1_macro):
+        assert figure == pytest.approx(0.5, abs=0.04)
+    assert found.majority == 0.5
+    for share in found.shares:
+        assert share.accuracy == pytest.approx(0.5, abs=0.06)
+
+
+def answered(labels: Sequence[Authenticity], said: Sequence[str]) -> list[Answered]:
+    return [answers(reply, 1, label=label)[0] for label, reply in zip(labels, said, strict=True)]
 
 
 def answers(reply: str | None, number: int, **changes: Any) -> list[Answered]:

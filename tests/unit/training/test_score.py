@@ -126,7 +126,42 @@ def test_scores_do_not_depend_on_the_side_that_is_padded() -> None:
     scoring = make_config(scoring__answer_prefix="The image is").scoring
     verdict = resolve_verdict(scoring, assembly)
     images = [draw_picture(None, seed).resize((56 + 28 * seed, 84)) for seed in range(3)]
-    batch = collate([verdict.prompt] * len(images), images, assembly)
+    turned = padded_left([verdict.prompt] * len(images), images, assembly)
+    with torch.no_grad():
+        logits = assembly.model(**turned).logits[:, -1]
+    found = score_words(logits[:, None], verdict).tolist()
+    assert score_images(images, verdict, assembly) == pytest.approx(found, abs=1e-4)
+
+
+def test_words_of_several_tokens_do_not_depend_on_the_side_that_is_padded() -> None:
+    assembly = build_family("qwen2_5_vl")
+    assembly.model.eval()
+    scoring = make_config(scoring__answer_prefix="The image is", **WORDS["several tokens"]).scoring
+    verdict = resolve_verdict(scoring, assembly)
+    assert max(map(len, verdict.words)) > 1
+    images = [draw_picture(None, seed).resize((56 + 28 * seed, 84)) for seed in range(3)]
+
+    def log_probabilities(word: Word) -> torch.Tensor:
+        """Of one word after each image, all rows padded on the left."""
+        rows = [extend_prompt(verdict.prompt, word)] * len(images)
+        with torch.no_grad():
+            logits = assembly.model(**padded_left(rows, images, assembly)).logits
+        chances = logits.double().log_softmax(dim=-1)[:, -len(word) - 1 : -1]
+        return chances[:, range(len(word)), list(word)].sum(dim=1)
+
+    fake, real = (
+        torch.stack([log_probabilities(word) for word in words]).sum(dim=0)
+        for words in (verdict.fake_ids, verdict.real_ids)
+    )
+    found = score_images(images, verdict, assembly)
+    assert found == pytest.approx((fake - real).tolist(), abs=1e-4)
+
+
+def padded_left(
+    rows: Sequence[Encoded], images: Sequence[Image.Image], assembly: Assembly
+) -> dict[str, torch.Tensor]:
+    """A batch of rows of several lengths, with what fills them up put before them."""
+    batch = collate(rows, images, assembly)
     lengths = batch.lengths.tolist()
     assert len(set(lengths)) == len(images)
     turned = {
@@ -136,10 +171,7 @@ def test_scores_do_not_depend_on_the_side_that_is_padded() -> None:
         for name, value in batch.inputs.items()
     }
     assert bool((turned["attention_mask"][:, -1] == 1).all())
-    with torch.no_grad():
-        logits = assembly.model(**turned).logits[:, -1]
-    padded_left = score_words(logits[:, None], verdict)
-    assert score_images(images, verdict, assembly) == pytest.approx(padded_left.tolist(), abs=1e-4)
+    return turned
 
 
 def test_scores_equal_those_of_the_plain_forward_pass(assembly: Assembly) -> None:
