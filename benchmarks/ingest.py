@@ -1,7 +1,8 @@
-"""python -m benchmarks.ingest [--files 1000 --files 10000] [--repeats 3] [--scale 1]
+"""python -m benchmarks.ingest [--files 1000 --files 10000] [--repeats 3] [--scale 1] [--format PNG]
 
 Images per second, processor time and peak memory of taking images in, beside decoding the same
 files with Pillow alone, beside the pHash of ImageHash on full images, and beside imagededup's.
+Beside it stands what it takes to open the files alone, as ingest does: no ingest can be faster.
 Ours decodes every file whole, cuts the metadata, keeps a copy, hashes, searches near-duplicates and
 commits rows to SQLite, on all cores. Images per second of processor time are what one core does.
 
@@ -44,6 +45,7 @@ from benchmarks.contest import (
 )
 from benchmarks.main_job import MIB
 from core.command_line import one_line_errors
+from core.errors import ConfigError
 
 KINDS: tuple[tuple[str, dict[str, Any], tuple[tuple[int, int], ...]], ...] = (
     ("JPEG", {"quality": 92}, ((128, 128), (500, 375), (512, 512), (640, 480), (800, 600))),
@@ -62,6 +64,7 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 OURS = Contender(name="ingest, all stored", script="with_ingest.py")
 CONTENDERS = (
     OURS,
+    Contender(name="ingest, opening only", script="with_decoding.py"),
     Contender(name="Pillow, decode only", script="with_pillow.py"),
     Contender(name="ImageHash pHash", script="with_imagehash.py"),
     Contender(
@@ -96,6 +99,9 @@ def main(
     scale: Annotated[
         float, typer.Option(min=0.1, max=1, help="Sides of the pictures, in those of photographs.")
     ] = 1.0,
+    format: Annotated[
+        str | None, typer.Option(help="Only files of this format: JPEG, PNG or WEBP.")
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Folder of the environments.")] = CACHE,
 ) -> None:
     """Run all contenders on each number of files and print medians."""
@@ -104,27 +110,31 @@ def main(
     for number in files or (1000, 10_000):
         standings = [make_ready(contender, cache) for contender in chosen(CONTENDERS, only)]
         with tempfile.TemporaryDirectory() as name:
-            folder = draw_files(Path(name) / "files", number, scale=scale)
+            folder = draw_files(Path(name) / "files", number, scale=scale, format=format)
             for standing in interleaved(standings, repeats):
                 run(standing, folder)
         print("\n".join(table(standings, number)), flush=True)
 
 
-def draw_files(folder: Path, number: int, *, scale: float) -> Path:
+def draw_files(folder: Path, number: int, *, scale: float, format: str | None) -> Path:
     """So many different pictures, half of them under `real/` and half under `fake/drawn/`."""
+    kinds = [place for place, (kind, _, _) in enumerate(KINDS) if format in (None, kind)]
+    if not kinds:
+        raise ConfigError(f"{format}: no such format; choose JPEG, PNG or WEBP")
     for name in ("real", "fake/drawn"):
         (folder / name).mkdir(parents=True)
     with Pool(len(os.sched_getaffinity(0))) as pool:
-        draw = partial(draw_file, folder, scale)
+        draw = partial(draw_file, folder, scale, kinds)
         for _ in pool.imap_unordered(draw, range(number), chunksize=50):
             pass
     return folder
 
 
-def draw_file(folder: Path, scale: float, number: int) -> None:
+def draw_file(folder: Path, scale: float, kinds: Sequence[int], number: int) -> None:
     """One picture: soft colours and grain, which compress about as well as a photograph."""
     rng = np.random.default_rng(number)
-    kind, options, sizes = KINDS[rng.choice(len(KINDS), p=SHARES)]
+    shares = np.array([SHARES[place] for place in kinds])
+    kind, options, sizes = KINDS[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
     width, height = (round(scale * side) for side in sizes[rng.integers(len(sizes))])
     coarse = Image.fromarray(rng.integers(0, 224, (17, 17, 3), dtype=np.uint8))
     colours = np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
