@@ -291,7 +291,7 @@ def load_checkpoint(settings: Checkpoint, *, quantised: bool = False) -> Assembl
     else:
         model = _load_weights(base.name, base.dtype, architecture, quantised=base.quantised)
     if settings.activation_checkpointing:
-        model.activation_checkpointing_enable()
+        model.model.language_model.activation_checkpointing_enable()
     assembly = Assembly(model, tokenizer, image_processor, template, architecture)
     _check_preparation(assembly, Path(name))
     return assembly if base is None else load_adapters(assembly, base, Path(name))

@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from tests.unit.training.families import save_family
 from tests.unit.training.toys import ToySet, make_config
-from training.config import dump_config
+from training.adapters import ADAPTERS, TRAINED, digest_of, is_adapter
+from training.checkpoint import open_checkpoint
+from training.config import TrainingConfig, dump_config
 from training.run import run
 
 pytestmark = pytest.mark.full
@@ -26,9 +31,9 @@ CONFIG = make_config(
 )
 
 
-def start(toy: ToySet, folder: Path) -> subprocess.Popen[str]:
+def start(toy: ToySet, folder: Path, config: TrainingConfig = CONFIG) -> subprocess.Popen[str]:
     settings = folder / "toy.yaml"
-    settings.write_text(dump_config(CONFIG))
+    settings.write_text(dump_config(config))
     return subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -70,3 +75,28 @@ def test_two_processes_learn_what_one_does_also_after_sigterm(toy: ToySet, tmp_p
         for name in ("one", "two")
     ]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+def test_adapters_that_two_processes_trained_are_written_whole(toy: ToySet, tmp_path: Path) -> None:
+    config = make_config(
+        model={"kind": "checkpoint", "name": str(save_family("llava"))},
+        lora={"rank": 4, "alpha": 8},
+        optimiser={"steps": 4, "learning_rate": 0.01, "part_rates": {"tower": 0}},
+    )
+    run(config, shards=toy.shards, images=toy.images, out=tmp_path / "one")
+    running = start(toy, tmp_path, config)
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, errors
+    folders = [tmp_path / name / "checkpoints" / "step-000004" for name in ("one", "two")]
+    for name in (ADAPTERS, TRAINED):
+        alone, shared = (load_file(folder / name) for folder in folders)
+        assert shared.keys() == alone.keys()
+        for key, value in alone.items():
+            torch.testing.assert_close(shared[key], value, atol=1e-4, rtol=1e-3)
+    opened = open_checkpoint(folders[1]).assembly
+    held = {
+        f"base_model.model.{name.replace('.default.', '.')}": value
+        for name, value in opened.model.named_parameters()
+        if is_adapter(name)
+    }
+    assert digest_of(held.items()) == digest_of(load_file(folders[1] / ADAPTERS).items())
