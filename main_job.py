@@ -322,11 +322,11 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, str]]:
     levels = ", ".join(f"{count:,} {level}" for level, count in where.chains.items())
     families = ", ".join(f"{name} {n:,}" for name, n in manifest.counts["family"].items())
     teachers = ", ".join(
-        f"{teacher.name}, simulated" if teacher.simulated else teacher.name
+        f"{teacher.name} (simulated)" if teacher.simulated else teacher.name
         for teacher in manifest.teachers
     )
     yield "images", f"{images.total:,} ({by_label})"
-    yield "drafts", f"{drafts:,} ({outcome.drafted.done:,} of them now), teacher: {teachers}"
+    yield "drafts", f"{drafts:,} ({outcome.drafted.done:,} asked for now), from {teachers}"
     yield "", f"{where.fakes_without_trace:,} fakes with no trace"
     yield "", f"{where.photographs_with_trace:,} photographs with a trace"
     yield "", f"{outcome.drafted.quarantined:,} images set aside"

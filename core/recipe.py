@@ -372,6 +372,10 @@ class CheckSettings(Strict):
     """greatest share of images whose longest answer is nearly that of another image"""
     pattern_share: float = Field(0.1, ge=0, le=1)
     """greatest share of one question pattern among the rows"""
+    vague_phrases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """that would fit any image; looked for in findings and conclusions, in upper or lower case"""
+    vague_share: float = Field(0.4, ge=0, le=1)
+    """greatest share of chains with one of them"""
 
 
 class Demo(Strict):

@@ -62,6 +62,7 @@ from instruct_builder.staging import Part, Range, Staging, with_general
 from instruct_builder.stopwatch import Spent, Stopwatch
 from instruct_builder.templates import read_templates
 from instruct_builder.topics import TOPICS, topics_bytes
+from instruct_builder.vagueness import Vague
 from instruct_builder.variety import Variety
 from instruct_builder.verdict_before import VerdictBefore
 from instruct_builder.words import ImageColumns, Words, image_columns
@@ -504,6 +505,7 @@ def _make_checks(selection: Selection, spec: Spec, staging: Staging) -> Checks:
     general = staging.general
     others = [(image, Split.TRAIN) for image in general.images] if general else []
     limits = spec.recipe.settings.checks
+    phrases = limits.vague_phrases
     component_of = connect((image.group, image.cluster) for image, _ in images)
     return Checks(
         [
@@ -521,6 +523,7 @@ def _make_checks(selection: Selection, spec: Spec, staging: Staging) -> Checks:
             VerdictBefore(spec.templates, most_share=limits.verdict_before),
             NearDuplicates(most_rows=limits.near_rows, most_images=limits.alike_images),
             Variety(most_share=limits.pattern_share),
+            *([Vague(phrases, most_share=limits.vague_share)] if phrases else []),
             *([GeneralCheck(general, _train_rows(staging.ranges))] if general else []),
         ]
     )

@@ -401,7 +401,7 @@ class NoNames:
         """Turns that hold the letters of a name, as a whole word or not."""
         suspect = np.zeros(len(contents), dtype=bool)
         for name in self._finder.names:
-            suspect |= _holds(contents, name, ignore_case=True)
+            suspect |= holds(contents, name, ignore_case=True)
         image_ids, paths = whole(table.column("image_id")), whole(table.column("image_path"))
         borders = np.flatnonzero(np.diff(codes_of(image_ids))) + 1
         rows = [0, *borders.tolist(), table.num_rows]
@@ -410,7 +410,7 @@ class NoNames:
             texts = contents[turns]
             for name in (image_ids[first].as_py(), stem_of(paths[first].as_py())):
                 if name:
-                    suspect[turns] |= _holds(texts, name)
+                    suspect[turns] |= holds(texts, name)
         return suspect
 
     def figures(self) -> Figures:
@@ -462,7 +462,8 @@ def stem_of(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0]
 
 
-def _holds(texts: pa.Array, name: str, *, ignore_case: bool = False) -> Mask:
+def holds(texts: pa.Array, name: str, *, ignore_case: bool = False) -> Mask:
+    """Which texts have these letters somewhere."""
     found = pc.match_substring(texts, name, ignore_case=ignore_case)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
 

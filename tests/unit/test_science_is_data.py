@@ -10,11 +10,13 @@ from core.recipe import RECIPES, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 HOMONYMS = {
+    "alignment": "the first of two stages of training",
     "edge": "how numpy pads an array",
     "human": "who speaks first in LLaVA's conversations",
     "object": "a type of JSON schema",
+    "shape": "the sizes of a model that a training file names",
 }
-"""words of libraries and formats that a recipe happens to use too"""
+"""words of libraries, formats and settings that a recipe happens to use too"""
 
 
 def named_by_recipes() -> set[str]:
