@@ -20,8 +20,9 @@ from imaging.decode import Limits, open_image
 from imaging.files import read_file
 from imaging.hashes import perceptual_hash
 from imaging.jpeg import estimate_quality, subsampling
-from imaging.layouts import Collection, FoundFile, open_collection
+from imaging.layouts import AUTO, Collection, FoundFile, open_collection
 from training.answers import Question, questions_of
+from training.own_sets import OWN_SET, is_own_set, open_own_set
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,8 +74,13 @@ class Benchmark:
     collection: Collection
 
     @classmethod
-    def open(cls, path: Path, *, layout: str = "auto") -> Benchmark:
-        """ConfigError when there is nothing at `path`, or no layout of that name."""
+    def open(cls, path: Path, *, layout: str = AUTO, images: Path | None = None) -> Benchmark:
+        """ConfigError when there is nothing at `path`, or no layout of that name.
+
+        `images` is the image store of a FakeInstruct set, which is a benchmark too.
+        """
+        if layout == OWN_SET or (layout == AUTO and is_own_set(path)):
+            return cls(path, open_own_set(path, images))
         return cls(path, open_collection(path, layout=layout))
 
     def files(self) -> Iterator[FoundFile]:

@@ -21,6 +21,7 @@ from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.ids import sha256_bytes
 from core.recipe import DEFAULT_RECIPE, REHEARSAL
+from core.records import Split
 from imaging.perturb import Perturbation, read_perturbation
 from instruct_builder.shards import sha256_of
 from training.answers import (
@@ -33,12 +34,14 @@ from training.answers import (
 )
 from training.batches import BATCH, in_batches
 from training.benchmarks import Benchmark, Refused
+from training.own_sets import open_own_set
 from training.progress import counting
 from training.robustness import read_grid, score_changed
 from training.scorers import CheckpointScorer, ReplyScorer, Scorer, read_scores
 
 if TYPE_CHECKING:
     from training.calibrate import Calibration
+    from training.checkpoint import Checkpointed
     from training.endpoint import Endpoint
     from training.evaluation import EvaluationFolder
 
@@ -72,7 +75,9 @@ EndpointOption = Annotated[
     str | None, typer.Option(help="OpenAI-compatible base URL, or rehearsal (simulated).")
 ]
 ModelOption = Annotated[str | None, typer.Option(help="Model there.")]
-DataOption = Annotated[Path | None, typer.Option(help="The benchmark: a folder or archive.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="The benchmark: a folder, an archive, or a FakeInstruct set.")
+]
 BenchmarkOption = Annotated[
     str, typer.Option(help="How it lies on disk; auto says what it recognised.")
 ]
@@ -83,7 +88,7 @@ VerdictAtOption = Annotated[
     VerdictAt,
     typer.Option(
         help="Where a checkpoint's score is read: after the answer prefix of its run, or where its "
-        "own reply first says a verdict (not calibrated).",
+        "own reply first says a verdict (calibrated with --shards and --images).",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many files.")]
@@ -130,7 +135,7 @@ BudgetOption = Annotated[
 ]
 ImagesOption = Annotated[
     Path | None,
-    typer.Option(help="Image store of the shards: fits a probe on what was trained on."),
+    typer.Option(help="Image store of --shards, to fit a probe; or of the set in --data."),
 ]
 RobustnessOption = Annotated[
     bool,
@@ -231,7 +236,7 @@ def main(  # noqa: PLR0913 - the options of a command
         judge=Judge(endpoint=marking, rounds=rounds) if marking else None,
         masks=masks,
     )
-    opened = _open(data, benchmark)
+    opened = _open(data, benchmark, images)
     folder = evaluate(subject, opened, options)
     _write_result_files(folder, opened, limit)
     typer.echo(report_evaluation(folder, opened, wanted))
@@ -304,8 +309,7 @@ def evaluate_checkpoint(path: Path, benchmark: Benchmark, options: Options) -> E
     from training.probe import score_probe
 
     opened = open_checkpoint(path)
-    scorer = ReplyScorer if options.verdict_at is VerdictAt.REPLY else CheckpointScorer
-    folder = score(scorer(path, opened), benchmark, options)
+    folder = score(_scorer_of(path, opened, options), benchmark, options)
     if options.trained_on:
         shards, images = options.trained_on
         score_probe(opened, benchmark, folder, shards=shards, images=images)
@@ -313,6 +317,17 @@ def evaluate_checkpoint(path: Path, benchmark: Benchmark, options: Options) -> E
         replier = CheckpointReplier(str(path), opened, max_tokens=options.max_tokens)
         ask_questions(replier, benchmark, folder, limit=options.limit)
     return folder
+
+
+def _scorer_of(path: Path, opened: Checkpointed, options: Options) -> Scorer:
+    """Where it is read in replies, calibrated on the val split of what was trained on."""
+    if options.verdict_at is VerdictAt.PREFIX:
+        return CheckpointScorer(path, opened)
+    scorer = ReplyScorer(path, opened)
+    if options.trained_on:
+        shards, images = options.trained_on
+        scorer.calibrate(Benchmark(shards, open_own_set(shards, images, split=Split.VAL)))
+    return scorer
 
 
 def evaluate_endpoint(
@@ -387,9 +402,9 @@ def take_masks(path: Path, benchmark: Benchmark, options: Options) -> Evaluation
     return _start(options, benchmark, scorer=str(path), digest=digest_of(path))
 
 
-def _open(data: Path, layout: str) -> Benchmark:
+def _open(data: Path, layout: str, images: Path | None) -> Benchmark:
     """The benchmark; how it is read, and why, goes to the terminal."""
-    opened = Benchmark.open(data, layout=layout)
+    opened = Benchmark.open(data, layout=layout, images=images)
     typer.echo(f"{data}: {opened.collection.layout} ({opened.collection.reason})", err=True)
     return opened
 

@@ -338,9 +338,12 @@ def render_text(evaluation: Evaluation, folder: Path) -> str:
             f"{found.found:.3f} of fakes, {found.alarms:.3f} of photographs",
             f"equal error rate   {figures['equal_error_rate']:.3f}",
             f"Cllr               {figures['cllr']:.3f} bits",
-            f"by generator       macro mean of AUROC {found.macro['auroc']:.3f}, "
-            f"worst: {found.worst}",
         ]
+        if len(found.generators) > 1:
+            lines.append(
+                f"by generator       macro mean of AUROC {found.macro['auroc']:.3f}, "
+                f"worst: {found.worst}"
+            )
     lines += [f"{way.name}: AUROC {way.auroc}" for way in evaluation.ways[1:] if way.auroc]
     if evaluation.answers:
         lines += _render_answers(evaluation.answers, evaluation.judging)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from core.errors import ConfigError
 from core.ids import sha256_bytes
-from training.benchmarks import Examined
+from core.records import Authenticity
+from training.benchmarks import Benchmark, Examined, Refused
+from training.progress import counting
 
 if TYPE_CHECKING:
     from training.calibrate import Calibration
@@ -62,7 +64,7 @@ class CheckpointScorer:
 
 
 class ReplyScorer(CheckpointScorer):
-    """The same where a free reply first says a verdict; the run has calibrated no such score."""
+    """The same where a free reply first says a verdict; no run has calibrated such a score."""
 
     def __init__(self, folder: Path, opened: Checkpointed) -> None:
         from training.shared_prefill import question_text
@@ -78,6 +80,24 @@ class ReplyScorer(CheckpointScorer):
 
         verdict, assembly = self._opened.verdict, self._opened.assembly
         return [Score(*score_reply(verdict, picture, assembly)) for _, picture in images]
+
+    def calibrate(self, validation: Benchmark) -> None:
+        """Fit a calibration of its own; none without images of both classes."""
+        import numpy as np
+
+        from training.calibrate import calibrate
+
+        labels, log_odds = [], []
+        with counting("calibrating", sum(1 for _ in validation.files())) as advance:
+            for examined in validation.read():
+                advance(1, "")
+                if isinstance(examined, Refused) or examined[0].label is None:
+                    continue
+                (score,) = self.score([examined])
+                labels.append(examined[0].label is Authenticity.FAKE)
+                log_odds.append(score.log_odds)
+        if len(set(labels)) > 1:
+            self.calibration = calibrate(np.array(labels), np.array(log_odds, dtype=float))
 
 
 class FileScorer:

@@ -9,11 +9,16 @@ import pytest
 from typer.testing import CliRunner
 
 from core.errors import ConfigError
+from core.records import Split
+from instruct_builder.shards import ShardSet
 from tests.unit.training.toys import STRIPES, ToySet, draw_picture, make_config
 from training import evaluate as command
 from training import predict as prediction
+from training.benchmarks import Benchmark
+from training.calibrate import Calibration
 from training.checkpoint import open_checkpoint
 from training.comparison import compare_evaluations, render_comparison
+from training.data import read_images
 from training.probe import FUSION, PROBE
 from training.run import run
 
@@ -124,6 +129,54 @@ def test_a_score_is_read_in_a_reply_when_that_is_wanted(
     unsaid = sum(line["read_at"] == "start" for line in read)
     assert (f"{unsaid} replies say no verdict" in text) == (unsaid > 0)
     assert {line.get("read_at", "prefix") for line in lines_of(evaluated)} == {"prefix"}
+
+
+def test_scores_in_replies_are_calibrated_on_the_val_split_and_a_set_is_a_benchmark(
+    checkpoint: Path, toy: ToySet, tmp_path: Path
+) -> None:
+    out = tmp_path / "own"
+    code, text = call(
+        command.app, "--checkpoint", checkpoint, "--data", toy.shards, "--shards", toy.shards,
+        "--images", toy.images, "--verdict-at", "reply", "--limit", 8, "--out", out,
+    )  # fmt: skip
+    assert code == 0, text
+    asked = json.loads((out / "evaluation.json").read_text())
+    images = read_images(ShardSet.open(toy.shards))
+    assert asked["layout"] == "fakeinstruct"
+    assert asked["calibration"]["images"] == sum(each.split is Split.VAL for each in images)
+    of_test = {each.ref.path: each for each in images if each.split is Split.TEST}
+    lines = lines_of(out)
+    assert len(lines) == 8
+    for line in lines:
+        image = of_test[line["name"]]
+        assert line["label"] == ("fake" if image.is_fake else "real")
+        assert line["generator"] == (image.generator if image.is_fake else None)
+    fitted = Calibration(**asked["calibration"])
+    for line in lines:
+        assert line["log_likelihood_ratio"] == pytest.approx(fitted.ratio(line["log_odds"]))
+    report = json.loads((out / "report.json").read_text())
+    assert report["overlaps"] == []
+
+
+def test_the_questions_of_a_set_are_its_rows_with_one_question(toy: ToySet) -> None:
+    rows = [
+        row
+        for table in ShardSet.open(toy.shards).rows(split=Split.TEST)
+        for row in table.to_pylist()
+        if len(row["messages"]) == 2
+    ]
+    questions = Benchmark.open(toy.shards, images=toy.images).questions()
+    assert rows
+    assert {(each.key, each.text, each.reference) for each in questions} == {
+        (row["instruction_id"], *(turn["content"] for turn in row["messages"])) for row in rows
+    }
+
+
+def test_a_set_without_its_image_store_is_no_benchmark(toy: ToySet, tmp_path: Path) -> None:
+    arguments = ("--scores", tmp_path / "any.csv", "--data", toy.shards, "--out", tmp_path / "out")
+    code, text = call(command.app, *arguments)
+    assert code == 2
+    assert "name its image store with --images" in text
 
 
 def write_scores(path: Path, rows: Sequence[str]) -> Path:
