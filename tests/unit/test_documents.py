@@ -205,7 +205,7 @@ def test_every_setting_is_in_the_example_with_its_meaning() -> None:
 def test_the_example_values_are_valid(tmp_path: Path) -> None:
     filled = tmp_path / ".env"
     filled.write_text(re.sub(r"^#([A-Z_]+=)", r"\1", read(".env.example"), flags=re.MULTILINE))
-    Settings(_env_file=filled)
+    assert Settings(_env_file=filled).model_fields_set == set(Settings.model_fields)
 
 
 def pins() -> dict[str, str]:

@@ -12,14 +12,14 @@ from instruct_builder.shards import sha256_of
 from tests.unit.training.families import FAMILIES, build_family
 from training.checkpoint import save_checkpoint
 from training.config import Checkpoint
-from training.model import load_checkpoint
+from training.model import Assembly, load_checkpoint
 from training.preprocessing import describe_preprocessing
 
 Change = Callable[[dict[str, Any]], None]
 
 
-def load(folder: Path) -> None:
-    load_checkpoint(Checkpoint(kind="checkpoint", name=str(folder)))
+def load(folder: Path) -> Assembly:
+    return load_checkpoint(Checkpoint(kind="checkpoint", name=str(folder)))
 
 
 def rewrite(path: Path, change: Change) -> None:
@@ -83,4 +83,7 @@ def test_other_versions_that_give_the_same_numbers_are_taken(saved: Path) -> Non
         saved / "checkpoint.json",
         lambda manifest: manifest["preprocessing"].update(libraries={"pillow": "9.0"}),
     )
-    load(saved)
+    recorded = json.loads((saved / "checkpoint.json").read_text())["preprocessing"]
+    here = describe_preprocessing(load(saved))
+    assert here["probe"] == recorded["probe"]
+    assert here["libraries"] != recorded["libraries"]
