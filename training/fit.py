@@ -30,6 +30,7 @@ from training.resume import Saved, load_state, save_state
 from training.run_folder import RunFolder
 from training.score import Verdict, scoring_facts
 from training.test_split import Prediction, predict, val_auroc, val_nll
+from training.trackers import Tracked, reporting
 from training.tree import describe_layout
 
 TERMINATED = 128 + signal.SIGTERM
@@ -89,6 +90,20 @@ class Fit:
     logs: list[StepLog] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
 
+    @contextmanager
+    def logging(self, trackers: Sequence[str], done: int) -> Iterator[Callable[..., None]]:
+        """Yield a function that writes one record to `metrics.jsonl`, and then to the trackers."""
+        run = Tracked(
+            folder=self.folder.path, done=done, settings=self.config.model_dump(mode="json")
+        )
+        with self.folder.logging() as write, reporting(trackers, run) as report:
+
+            def log(record: dict[str, Any]) -> None:
+                write(record)
+                report(record)
+
+            yield log
+
     def validate(self, step: int, log: Callable[[dict[str, Any]], None]) -> bool:
         """Score the val split when it is time; whether the model is better than ever before."""
         every, images = self.config.scoring.validate_every, self.inputs.of(Split.VAL)
@@ -144,7 +159,7 @@ class Fit:
         typer.echo(f"going on after step {training.done}", err=True)
 
 
-def train_model(
+def train_model(  # noqa: PLR0913 - the parts of a run
     config: TrainingConfig,
     inputs: Inputs,
     assembly: Assembly,
@@ -153,6 +168,7 @@ def train_model(
     *,
     resume: bool,
     processes: Processes,
+    trackers: Sequence[str] = (),
 ) -> Fitted | None:
     """Train, log every step, score the val split now and then, save checkpoints and states.
 
@@ -174,7 +190,7 @@ def train_model(
         fit.resume(training)
     with (
         stop_signals() as received,
-        folder.logging() if is_first else nullcontext(_say_nothing) as log,
+        fit.logging(trackers, training.done) if is_first else nullcontext(_say_nothing) as log,
         counting("training", steps) if is_first else nullcontext(_say_nothing) as advance,
     ):
         advance(training.done, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +66,13 @@ def main(  # noqa: PLR0913, these are the options of the command
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out where it was cut short.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="Report to tensorboard, wandb or trackio as well; may be given more than once.",
+        ),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Say what the run would take, without weights, and stop."),
@@ -74,8 +82,10 @@ def main(  # noqa: PLR0913, these are the options of the command
     """Train on a shard set, score the test split, write a run folder with a report."""
     from training.report import render_text
     from training.run_folder import RunFolder
+    from training.trackers import check_trackers
 
-    settings = load_config(config, overrides or ())
+    settings, trackers = load_config(config, overrides or ()), track or ()
+    check_trackers(trackers)
     if plan:
         typer.echo(describe_plan(settings, shards, as_json=as_json))
         return
@@ -86,7 +96,9 @@ def main(  # noqa: PLR0913, these are the options of the command
             "name the shards, their image store and a folder for the run with "
             "--shards, --images and --out"
         )
-    report = run_stages(settings, shards=shards, images=images, out=out, resume=resume)
+    report = run_stages(
+        settings, shards=shards, images=images, out=out, resume=resume, trackers=trackers
+    )
     if report is not None:
         typer.echo(render_text(report, RunFolder(out).path))
 
@@ -103,7 +115,13 @@ def describe_plan(config: TrainingConfig, shards: Path | None, *, as_json: bool)
 
 
 def run_stages(
-    config: TrainingConfig, *, shards: Path, images: Path, out: Path, resume: bool = False
+    config: TrainingConfig,
+    *,
+    shards: Path,
+    images: Path,
+    out: Path,
+    resume: bool = False,
+    trackers: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """A run with the alignment before it, where the settings ask for one.
 
@@ -112,27 +130,35 @@ def run_stages(
     from training.report import REPORT_JSON
     from training.run_folder import RunFolder
 
+    start = partial(run, shards=shards, images=images, resume=resume, trackers=trackers)
     if config.alignment is None:
-        return run(config, shards=shards, images=images, out=out, resume=resume)
+        return start(config, out=out)
     first = RunFolder(out.with_name(f"{out.name}-alignment"))
     if "WORLD_SIZE" in os.environ and not (first.path / REPORT_JSON).is_file():
         raise ConfigError(
             "alignment: it takes one process; let it end there, and go on with several"
         )
     stage = align_first(config, config.alignment)
-    run(stage, shards=shards, images=images, out=first.path, resume=resume)
+    start(stage, out=first.path)
     checkpoint = first.checkpoint(first.read_report()["training"]["scored_step"])
     stage = go_on_from(config, checkpoint)
-    return run(stage, shards=shards, images=images, out=out, resume=resume)
+    return start(stage, out=out)
 
 
 def run(
-    config: TrainingConfig, *, shards: Path, images: Path, out: Path, resume: bool = False
+    config: TrainingConfig,
+    *,
+    shards: Path,
+    images: Path,
+    out: Path,
+    resume: bool = False,
+    trackers: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """One whole run; returns `report.json`. A run that was finished before is not done again.
 
     `resume` goes on with a run that was cut short, and starts one that was not begun. Of several
-    processes (`torchrun`) the first one alone writes, and has a report to return.
+    processes (`torchrun`) the first one alone writes, reports to trackers, and has a report to
+    return.
     """
     from training.fit import train_model
     from training.loop import choose_device
@@ -159,7 +185,14 @@ def run(
         folder.start(resolved, manifest)
     is_begun = progress == "begun"
     fitted = train_model(
-        config, inputs, assembly, verdict, folder, resume=is_begun, processes=processes
+        config,
+        inputs,
+        assembly,
+        verdict,
+        folder,
+        resume=is_begun,
+        processes=processes,
+        trackers=trackers,
     )
     if fitted is None:
         return None

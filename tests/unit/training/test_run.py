@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigError
+from tests.unit.training.events import read_events
 from tests.unit.training.families import save_family
 from tests.unit.training.toys import CHECKS, STRIPES, ToySet, make_config
 from training.config import Checkpoint, dump_config
@@ -36,7 +37,9 @@ class Done:
 def done(toy: ToySet, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("runs") / "toy"
     config = make_config(scoring__validate_every=50, optimiser__checkpoint_every=60)
-    return Done(folder, run(config, shards=toy.shards, images=toy.images, out=folder))
+    report = run(config, shards=toy.shards, images=toy.images, out=folder, trackers=["tensorboard"])
+    assert report is not None
+    return Done(folder, report)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -46,7 +49,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def test_a_run_folder_has_all_its_parts(done: Done, toy: ToySet) -> None:
     assert {path.name for path in done.folder.iterdir()} == {
         "config.yaml", "manifest.json", "metrics.jsonl", "checkpoints", "predictions.jsonl",
-        "report.json", "report.html", "environment.txt",
+        "report.json", "report.html", "environment.txt", "tensorboard",
     }  # fmt: skip
     assert (done.folder / "manifest.json").read_bytes() == (
         toy.shards / "manifest.json"
@@ -62,6 +65,13 @@ def test_metrics_hold_every_step_and_the_validations(done: Done) -> None:
     validations = [line for line in lines if "val_auroc" in line]
     assert [line["step"] for line in validations] == [50, 100]
     assert all(line["val_images"] == 24 for line in validations)
+
+
+@pytest.mark.parametrize("name", ["loss", "val_nll"])
+def test_tensorboard_holds_what_the_metrics_hold(done: Done, name: str) -> None:
+    lines = read_lines(done.folder / "metrics.jsonl")
+    expected = {line["step"]: line[name] for line in lines if name in line}
+    assert read_events(done.folder, name) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_model_finds_planted_stripes_on_unseen_photographs(done: Done) -> None:
