@@ -300,6 +300,7 @@ def test_missing_ensurepip_names_the_package(
 # The real thing
 
 
+@pytest.mark.full
 @pytest.mark.skipif(
     importlib.util.find_spec("ensurepip") is None,
     reason="ensurepip is not there: install it with `apt-get install python3-venv`",

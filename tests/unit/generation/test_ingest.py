@@ -610,7 +610,7 @@ def undisturbed(
     return rows
 
 
-@pytest.mark.parametrize("last", [600, 1099])
+@pytest.mark.parametrize("last", [600, pytest.param(1099, marks=pytest.mark.full)])
 def test_a_killed_import_ends_with_the_same_rows(
     database: Database,
     store: ImageStore,

@@ -145,7 +145,7 @@ def demo() -> tuple[DemoImage, ...]:
     return tuple(
         demo_images(
             seed=11,
-            crops=960,
+            crops=480,
             crop_size=128,
             generators=tuple(GENERATORS),
             jpeg_quality=(85, 96),

@@ -66,6 +66,7 @@ def test_seen_and_held_out_generators_are_kept_apart(trained: Trained) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.full
 def test_a_model_that_loses_is_said_to_lose(trained: Trained) -> None:
     winning = render(tabulate([trained]), [trained])
     assert "loses" not in winning
