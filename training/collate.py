@@ -49,6 +49,15 @@ class Batch:
     """without padding, were each conversation to have its own copy of the image"""
 
     @property
+    def answers(self) -> tuple[Tensor, Tensor]:
+        """(answer tokens,) rows and columns of the tokens that are learnt.
+
+        The first column is none of them: nothing stands before it.
+        """
+        row, column = (self.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        return row, column + 1
+
+    @property
     def lengths(self) -> Tensor:
         """Tokens of each row without padding; of conversations, not of trees."""
         mask: Tensor = self.inputs["attention_mask"]

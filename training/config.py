@@ -137,6 +137,9 @@ class DataSettings(Strict):
 
     batch_images: int = Field(ge=1)
     """images of a step"""
+    images_at_once: int | None = Field(None, ge=1)
+    """of those that a process has in a step, how many go through the model together; their
+    gradients are added up, and the step stays what it is. None: all"""
     branches: int = Field(8, ge=1)
     """at most so many instructions about an image in one step; the others come at later visits"""
     layout: Literal["auto", "tree", "plain"] = "auto"

@@ -31,7 +31,7 @@ from training.config import DataSettings, Optimiser, Part, TrainingConfig
 from training.data import ImageFolder, Rows, Visit, plan_visits
 from training.efficiency import Work, peak_memory, peak_operations
 from training.features import FeatureCache, Sight, count_hits, count_seen
-from training.losses import TokenLosses, token_losses, weigh
+from training.losses import TokenLosses, join_losses, token_losses, weigh
 from training.model import Assembly
 from training.parity import check_parity
 from training.processes import Processes, spread
@@ -204,8 +204,9 @@ class Training:
 
     def _speed(self, learnt: Mapping[str, Any], step: Step, took: float) -> dict[str, Any]:
         """Of all processes together; FLOPs utilisation and memory of this one."""
-        seen = count_seen(step.batch.inputs, self._assembly.image_token_id)
-        operations = self._work.operations(step.batch.tokens, seen)
+        image_token = self._assembly.image_token_id
+        seen = sum(count_seen(batch.inputs, image_token) for batch in step.batches)
+        operations = self._work.operations(step.tokens, seen)
         return {
             "seconds": self._seconds,
             "step_seconds": took,
@@ -222,21 +223,14 @@ class Training:
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         model.train()
-        autocast = self.config.autocast == "bfloat16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=autocast):
-            losses = token_losses(model, self._with_features(step.batch))
-        weights = weigh(losses, step.batch, settings)
-        total = self._processes.sum(weights.sum())
-        loss = (losses.values * weights).sum() / total
+        self._optimiser.zero_grad(set_to_none=True)
+        loss, learnt = self._add_gradients(step)
         value = float(self._processes.sum(loss))
         check_finite(value, f"step {step.number}: the loss")
-        self._optimiser.zero_grad(set_to_none=True)
-        share = loss * self._processes.count  # of the gradients, the mean over processes is taken
-        share.backward()  # type: ignore[no-untyped-call]
         norm = length_of(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm))
         check_finite(norm, f"step {step.number}: the length of the gradient")
         self._optimiser.step()
-        shares = self._processes.gather(Share.of(losses, step))
+        shares = self._processes.gather(Share.of(learnt, step))
         images, rows = sum(each.images for each in shares), sum(each.rows for each in shares)
         return {
             "step": step.number,
@@ -254,8 +248,27 @@ class Training:
                 for part in self._parts
             },
             "gradient_norm": norm,
-            "cache_hits": None if self.features is None else count_hits(step.batch.inputs),
+            "cache_hits": None
+            if self.features is None
+            else sum(count_hits(batch.inputs) for batch in step.batches),
         }
+
+    def _add_gradients(self, step: Step) -> tuple[Tensor, TokenLosses]:
+        """The gradients of a step, batch by batch: its loss and the losses of its answer tokens."""
+        model, processes = self._model, self._processes
+        weights = [weigh(batch, self.config.optimiser).to(self._device) for batch in step.batches]
+        total = processes.sum(torch.stack([each.sum() for each in weights]).sum())
+        loss, found = torch.zeros((), device=self._device), []
+        autocast = self.config.autocast == "bfloat16"
+        for batch, weight in zip(step.batches, weights, strict=True):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=autocast):
+                losses = token_losses(model, self._with_features(batch))
+            part = (losses.values * weight).sum() / total
+            share = part * processes.count  # of the gradients, the mean over processes is taken
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+            found.append(losses)
+        return loss, join_losses(found, [len(batch.siblings) for batch in step.batches])
 
     def _with_features(self, batch: Batch) -> Batch:
         if self.features is None:
@@ -278,14 +291,14 @@ class Share:
 
     @classmethod
     def of(cls, losses: TokenLosses, step: Step) -> Share:
-        """Counts and sums of one batch."""
+        """Counts and sums of one step."""
         values = losses.values.detach().double().cpu().numpy()
         keys = np.array(step.keys)[losses.conversation.cpu().numpy()]
         return cls(
             images=step.images,
             rows=len(step.keys),
-            tokens=step.batch.tokens,
-            plain_tokens=step.batch.plain_tokens,
+            tokens=step.tokens,
+            plain_tokens=sum(batch.plain_tokens for batch in step.batches),
             answer_tokens=Counter(keys.tolist()),
             losses={key: float(values[keys == key].sum()) for key in sorted(set(step.keys))},
         )
@@ -390,12 +403,18 @@ class Step:
 
     number: int
     """from 1"""
-    batch: Batch
+    batches: Sequence[Batch]
+    """that go through the model one after the other"""
     keys: Sequence[str]
-    """family or form of each conversation of the batch"""
+    """family or form of each of their conversations"""
     images: int
     set_aside: Counter[str]
     """reasons why rows of the step could not be used"""
+
+    @property
+    def tokens(self) -> int:
+        """Without padding."""
+        return sum(batch.tokens for batch in self.batches)
 
 
 def keep_features(
@@ -437,7 +456,29 @@ def read_steps(
         if not trees:
             reason = set_aside.most_common(1)[0][0]
             raise PermanentError(f"step {number}: no row has anything to learn: {reason}")
-        yield Step(number, collate_step(trees, assembly), keys, len(trees), set_aside)
+        batches = [
+            collate_step(part, assembly)
+            for part in divide(trees, count_parts(data, processes), processes)
+        ]
+        yield Step(number, batches, keys, len(trees), set_aside)
+
+
+def count_parts(data: DataSettings, processes: Processes) -> int:
+    """In how many batches each process learns from its images of a step."""
+    images = math.ceil(data.batch_images / processes.count)
+    return math.ceil(images / (data.images_at_once or images))
+
+
+def divide(trees: Sequence[Tree], parts: int, processes: Processes) -> Iterator[Sequence[Tree]]:
+    """About as many trees in each part. Of several processes each has to have as many parts."""
+    if len(trees) < parts and processes.count > 1:
+        raise PermanentError(
+            f"only {len(trees)} images of a step have anything to learn in process "
+            f"{processes.rank}; raise data.images_at_once"
+        )
+    parts = min(parts, len(trees))
+    for part in range(parts):
+        yield trees[part * len(trees) // parts : (part + 1) * len(trees) // parts]
 
 
 def skip(items: Iterator[Any], count: int) -> None:

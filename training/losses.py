@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.errors import PermanentError
-from training.collate import IGNORED, Batch
+from training.collate import Batch
 from training.config import Optimiser
 
 
@@ -22,8 +24,6 @@ class TokenLosses:
     """(answer tokens,)"""
     conversation: Tensor
     """(answer tokens,): which conversation of the batch each belongs to"""
-    is_target: Tensor
-    """(answer tokens,)"""
 
 
 def token_losses(model: Any, batch: Batch) -> TokenLosses:
@@ -33,11 +33,11 @@ def token_losses(model: Any, batch: Batch) -> TokenLosses:
     conversation has none.
     """
     device = model.device
-    row, column = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
-    conversation = batch.conversation[row, column + 1]
+    row, column = batch.answers
+    conversation = batch.conversation[row, column]
     if len(torch.unique(conversation)) < len(batch.siblings):
         raise PermanentError("a row of the batch has no answer token to learn")
-    columns, place = torch.unique(column, return_inverse=True)
+    columns, place = torch.unique(column - 1, return_inverse=True)
     inputs = {
         name: value.to(device) if hasattr(value, "to") else value
         for name, value in batch.inputs.items()
@@ -46,27 +46,37 @@ def token_losses(model: Any, batch: Batch) -> TokenLosses:
     if output.past_key_values is not None:  # a cache makes transformers ignore borders of samples
         raise PermanentError("the model keeps a key-value cache while training")
     logits = output.logits[row.to(device), place.to(device)]
-    targets = batch.labels[row, column + 1].to(device)
+    targets = batch.labels[row, column].to(device)
     return TokenLosses(
         functional.cross_entropy(logits.float(), targets, reduction="none"),
         conversation.to(device),
-        batch.is_target[row, column + 1].to(device),
     )
 
 
-def weigh(losses: TokenLosses, batch: Batch, settings: Optimiser) -> Tensor:
-    """(answer tokens,) weights; the loss of a step is the mean of `losses` under them.
+def weigh(batch: Batch, settings: Optimiser) -> Tensor:
+    """(answer tokens,) weights; the loss of a step is the mean of its token losses under them.
 
     `branch_weight` sqrt divides the weight of a conversation by the square root of the number of
     conversations about its image, as Molmo does (arXiv 2409.17146). `row_weight` equal divides it
     among the answer tokens of the conversation; tokens gives it to each of them.
     """
-    weights = 1 + (settings.target_weight - 1) * losses.is_target.float()
-    siblings = batch.siblings.to(weights.device)
+    conversation = batch.conversation[batch.answers]
+    weights = 1 + (settings.target_weight - 1) * batch.is_target[batch.answers].float()
     if settings.row_weight == "equal":
-        whole = torch.zeros(len(siblings), device=weights.device)
-        whole = whole.index_add(0, losses.conversation, weights)
-        weights = weights / whole[losses.conversation]
+        whole = torch.zeros(len(batch.siblings)).index_add(0, conversation, weights)
+        weights = weights / whole[conversation]
     if settings.branch_weight == "sqrt":
-        weights = weights * siblings.rsqrt()[losses.conversation]
+        weights = weights * batch.siblings.rsqrt()[conversation]
     return weights
+
+
+def join_losses(parts: Sequence[TokenLosses], conversations: Sequence[int]) -> TokenLosses:
+    """Those of several batches as of one; `conversations` is how many there are in each.
+
+    Nothing is learnt through the result.
+    """
+    before = accumulate(conversations, initial=0)
+    return TokenLosses(
+        torch.cat([part.values.detach() for part in parts]),
+        torch.cat([part.conversation + first for part, first in zip(parts, before, strict=False)]),
+    )

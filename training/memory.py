@@ -128,7 +128,7 @@ def estimate_memory(
     """
     model = assembly.model
     trained = sum(each.trained for each in count_parameters(assembly).values())
-    share = step[: math.ceil(len(step) / processes)]
+    share = step[: math.ceil(len(step) / processes)][: config.data.images_at_once]
     activations = _activations(assembly, config, share, are_trees=are_trees)
     return Memory(
         processes=processes,

@@ -113,7 +113,7 @@ def test_a_step_changes_its_images_alike_whatever_came_before(
     def last(first: int) -> NDArray[np.float32]:
         steps = read_steps(inputs.rows, inputs.folder, plain_assembly, CONFIG, first=first)
         *_, step = steps
-        return np.asarray(step.batch.inputs["pixel_values"])
+        return np.asarray(step.batches[0].inputs["pixel_values"])
 
     assert np.array_equal(last(first=1), last(first=3))
 

@@ -113,6 +113,28 @@ def test_trees_and_plain_batches_have_the_same_losses(inputs: Inputs) -> None:
     assert [s.plain_tokens for s in trees] == [s.tokens for s in plain]
 
 
+@pytest.mark.parametrize("layout", ["tree", "plain"])
+def test_a_step_in_parts_learns_what_it_learns_at_once(inputs: Inputs, layout: str) -> None:
+    whole, parts = (
+        run_steps(
+            make_config(
+                optimiser__steps=3,
+                optimiser__branch_weight="sqrt",
+                data__layout=layout,
+                data__images_at_once=at_once,
+            ),
+            inputs,
+        )
+        for at_once in (None, 3)
+    )
+    for one, other in zip(whole, parts, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-4)
+        assert other.losses == pytest.approx(one.losses, rel=1e-4)
+        for name in ("images", "rows", "answer_tokens", "tokens", "plain_tokens"):
+            assert getattr(other, name) == getattr(one, name)
+
+
 def test_losses_are_logged_by_family_or_form(inputs: Inputs) -> None:
     changes = {"optimiser__target_weight": 1.0, "optimiser__row_weight": "tokens"}
     step = run_steps(make_config(optimiser__steps=1, **changes), inputs)[0]

@@ -179,7 +179,7 @@ def make_facts(**changes: Any) -> BuildFacts:
 def answer_loss(model: Any, batch: Batch, settings: Optimiser) -> Tensor:
     """The loss of a batch."""
     losses = token_losses(model, batch)
-    weights = weigh(losses, batch, settings)
+    weights = weigh(batch, settings).to(losses.values.device)
     return (losses.values * weights).sum() / weights.sum()
 
 
