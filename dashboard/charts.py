@@ -1,11 +1,14 @@
-"""Charts: what each colour stands for, and the few forms that are used."""
+"""Charts: what each colour stands for, and the few forms that are used.
+
+They are written in Vega-Lite as it is: a library that checks each part against its schema takes
+longer over a chart than the queries behind it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -34,6 +37,10 @@ DOLLARS: Final = "US dollars"
 SERIES: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 
 
+Spec = dict[str, Any]
+"""a part of a chart as https://vega.github.io/vega-lite/docs/ has it"""
+
+
 def bars(
     frame: pd.DataFrame,
     *,
@@ -45,30 +52,23 @@ def bars(
     order: Sequence[str] | None = None,
 ) -> None:
     """Horizontal bars, one per `name`, in one colour or stacked by a field with these colours."""
-    number = "$~g" if unit == DOLLARS else "~s"
-    axis = alt.Axis(format=number, title=unit, tickCount=5)
-    encoding: dict[str, Any] = {
-        "x": alt.X(f"sum({value}):Q", axis=axis),
-        "y": alt.Y(
-            f"{name}:N",
-            sort=list(order) if order is not None else "-x",
-            title=None,
-            axis=alt.Axis(labelLimit=220),
-        ),
-        "tooltip": [f"{name}:N", alt.Tooltip(f"{value}:Q", format=",")],
+    axis = {"format": "$~g" if unit == DOLLARS else "~s", "title": unit, "tickCount": 5}
+    sort = list(order) if order is not None else "-x"
+    encoding: Spec = {
+        "x": _number(value, axis=axis) | {"aggregate": "sum"},
+        "y": _name(name, sort=sort),
+        "tooltip": [_word(name), _number(value, format=",")],
     }
-    chart = alt.Chart(frame, title=title)
+    mark: Spec = {"type": "bar"}
     if parts is None:
-        drawn = chart.mark_bar(color=SERIES[0], cornerRadiusEnd=2)
+        mark |= {"color": SERIES[0], "cornerRadiusEnd": 2}
     else:
         field, colours = parts
-        ranks = frame[field].map({key: rank for rank, key in enumerate(colours)})
-        chart = alt.Chart(frame.assign(rank=ranks), title=title)
-        encoding["tooltip"].insert(1, f"{field}:N")
-        encoding |= {"color": _colour(field, colours), "order": alt.Order("rank:Q")}
-        drawn = chart.mark_bar()
+        frame = frame.assign(rank=frame[field].map({key: n for n, key in enumerate(colours)}))
+        encoding["tooltip"].insert(1, _word(field))
+        encoding |= {"color": _colour(field, colours), "order": _number("rank")}
     height = _height(frame[name].nunique(), has_legend=parts is not None)
-    draw(drawn.encode(**encoding).properties(height=height), title)
+    _draw(frame, {"mark": mark, "encoding": encoding, "height": height}, title)
 
 
 def lines(
@@ -82,40 +82,99 @@ def lines(
     zero: bool = False,
 ) -> None:
     """Lines over numbers or moments, one per `series`."""
-    drawn = (
-        alt.Chart(frame, title=title)
-        .mark_line(point=len(frame) < 60)
-        .encode(
-            x=alt.X(f"{x}:Q", title=unit[0]),
-            y=alt.Y(f"{y}:Q", title=unit[1], scale=alt.Scale(zero=zero)),
-            color=_colour(series, None),
-            tooltip=[f"{series}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".4f")],
-        )
-        .properties(height=260)
-    )
-    draw(drawn, title)
+    encoding = {
+        "x": _number(x, title=unit[0]),
+        "y": _number(y, title=unit[1], scale={"zero": zero}),
+        "color": _colour(series, None),
+        "tooltip": [_word(series), _number(x), _number(y, format=".4f")],
+    }
+    mark = {"type": "line", "point": len(frame) < 60}
+    _draw(frame, {"mark": mark, "encoding": encoding, "height": 260}, title)
 
 
 def intervals(frame: pd.DataFrame, *, title: str, unit: str, domain: tuple[float, float]) -> None:
     """Points with their intervals: columns `name`, `value`, `low`, `high` and `n`."""
-    base = alt.Chart(frame, title=title).encode(
-        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=220))
-    )
-    scale = alt.Scale(domain=list(domain), clamp=True)
-    tips = ["name:N", *(alt.Tooltip(f"{c}:Q", format=".3f") for c in ("value", "low", "high")), "n"]
-    rule = base.mark_rule(strokeWidth=2, color=SERIES[0]).encode(
-        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q", tooltip=tips
-    )
-    point = base.mark_point(filled=True, size=70, color=SERIES[0]).encode(
-        x=alt.X("value:Q", scale=scale), tooltip=tips
-    )
-    draw((rule + point).properties(height=_height(len(frame), has_legend=False)), title)
+    scale = {"domain": list(domain), "clamp": True}
+    numbers = [_number(column, format=".3f") for column in ("value", "low", "high")]
+    tips = {"tooltip": [_word("name"), *numbers, _number("n")]}
+    ends = {"x": _number("low", title=unit, scale=scale), "x2": {"field": "high"}}
+    layers = [
+        {"mark": {"type": "rule", "strokeWidth": 2, "color": SERIES[0]}, "encoding": ends | tips},
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "color": SERIES[0]},
+            "encoding": {"x": _number("value", scale=scale)} | tips,
+        },
+    ]
+    height = _height(len(frame), has_legend=False)
+    shared = {"y": _name("name", sort=None)}
+    _draw(frame, {"layer": layers, "encoding": shared, "height": height}, title)
 
 
-def draw(chart: Any, title: str) -> None:
+def dots(frame: pd.DataFrame, *, title: str, value: str, name: str, series: str) -> None:
+    """A dot per `name` and `series`, for shares from 0 to 1."""
+    encoding = {
+        "x": _number(value, scale={"domain": [0, 1]}),
+        "y": _name(name),
+        "color": _colour(series, None),
+        "shape": _word(series, legend=None),
+        "tooltip": [_word(series), _word(name), _number(value, format=".3f")],
+    }
+    mark = {"type": "point", "filled": True, "size": 80}
+    height = _height(frame[name].nunique(), has_legend=True)
+    _draw(frame, {"mark": mark, "encoding": encoding, "height": height}, title)
+
+
+def reliability(frame: pd.DataFrame, *, title: str) -> None:
+    """Share of fakes over the predicted probability: columns `predicted`, `fakes` and `n`."""
+    scale = {"domain": [0, 1]}
+    shared = {
+        "x": _number("predicted", title="mean predicted probability of fake", scale=scale),
+        "y": _number("fakes", title="share of fakes", scale=scale),
+    }
+    ideal = {
+        "data": {"values": [{"predicted": end, "fakes": end} for end in (0, 1)]},
+        "mark": {"type": "line", "strokeDash": [4, 4], "color": NEITHER},
+    }
+    tips = [_number(name, format=".3f") for name in ("predicted", "fakes")]
+    points = {
+        "mark": {"type": "point", "filled": True, "color": SERIES[0]},
+        "encoding": {"size": _number("n", title="images"), "tooltip": [*tips, _number("n")]},
+    }
+    _draw(frame, {"layer": [ideal, points], "encoding": shared, "height": 320}, title)
+
+
+def histogram(frame: pd.DataFrame, *, title: str, parts: str = "label") -> None:
+    """Images by probability of fake: columns `p_fake`, `images`, and `parts`, keys of LABELS."""
+    there = set(frame[parts])
+    colours = {name: colour for name, colour in LABELS.items() if name in there}
+    encoding = {
+        "x": _number("p_fake", title="probability of fake", scale={"domain": [0, 1]}),
+        "y": _number("images", title="images", stack="zero"),
+        "color": _colour(parts, colours),
+        "tooltip": [_word(parts), _number("p_fake"), _number("images")],
+    }
+    mark = {"type": "bar", "opacity": 0.7}
+    _draw(frame, {"mark": mark, "encoding": encoding, "height": 320}, title)
+
+
+def _draw(frame: pd.DataFrame, spec: Spec, title: str) -> None:
     """A chart as wide as its place, with its title for those who cannot see it."""
-    styled = chart.configure_title(fontSize=14, anchor="start", fontWeight=600)
-    st.altair_chart(styled, width="stretch", alt=title)
+    looks = {"title": {"fontSize": 14, "anchor": "start", "fontWeight": 600}}
+    whole = {"title": title, "config": looks, **spec}
+    st.vega_lite_chart(frame, whole, width="stretch", alt=title)
+
+
+def _number(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", **more}
+
+
+def _word(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "nominal", **more}
+
+
+def _name(field: str, **more: Any) -> Spec:
+    """The axis on which names stand."""
+    return _word(field, title=None, axis={"labelLimit": 220}, **more)
 
 
 def _height(rows: int, *, has_legend: bool) -> int:
@@ -123,61 +182,10 @@ def _height(rows: int, *, has_legend: bool) -> int:
     return 28 * max(2, rows) + (170 if has_legend else 110)
 
 
-def _colour(field: str, colours: Mapping[str, str] | None) -> Any:
-    legend = alt.Legend(title=None, orient="bottom", columns=5)
+def _colour(field: str, colours: Mapping[str, str] | None) -> Spec:
+    legend = {"title": None, "orient": "bottom", "columns": 5}
     if colours is None:
-        return alt.Color(f"{field}:N", legend=legend, scale=alt.Scale(range=list(SERIES)))
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    return alt.Color(f"{field}:N", legend=legend, scale=scale)
-
-
-def dots(frame: pd.DataFrame, *, title: str, value: str, name: str, series: str) -> None:
-    """A dot per `name` and `series`, for shares from 0 to 1."""
-    drawn = (
-        alt.Chart(frame, title=title)
-        .mark_point(filled=True, size=80)
-        .encode(
-            x=alt.X(f"{value}:Q", scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y(f"{name}:N", title=None, axis=alt.Axis(labelLimit=220)),
-            color=_colour(series, None),
-            shape=alt.Shape(f"{series}:N", legend=None),
-            tooltip=[f"{series}:N", f"{name}:N", alt.Tooltip(f"{value}:Q", format=".3f")],
-        )
-        .properties(height=_height(frame[name].nunique(), has_legend=True))
+        return _word(field, legend=legend, scale={"range": list(SERIES)})
+    return _word(
+        field, legend=legend, scale={"domain": list(colours), "range": list(colours.values())}
     )
-    draw(drawn, title)
-
-
-def reliability(frame: pd.DataFrame, *, title: str) -> None:
-    """Share of fakes over the predicted probability: columns `predicted`, `fakes` and `n`."""
-    scale = alt.Scale(domain=[0, 1])
-    line = pd.DataFrame({"predicted": [0.0, 1.0], "fakes": [0.0, 1.0]})
-    x, y = (
-        alt.X("predicted:Q", title="mean predicted probability of fake", scale=scale),
-        alt.Y("fakes:Q", title="share of fakes", scale=scale),
-    )
-    ideal = alt.Chart(line).mark_line(strokeDash=[4, 4], color=NEITHER).encode(x=x, y=y)
-    points = (
-        alt.Chart(frame, title=title)
-        .mark_point(filled=True, color=SERIES[0])
-        .encode(x=x, y=y, size=alt.Size("n:Q", title="images"), tooltip=["predicted", "fakes", "n"])
-    )
-    draw((ideal + points).properties(height=320), title)
-
-
-def histogram(frame: pd.DataFrame, *, title: str, parts: str = "label") -> None:
-    """Images by probability of fake: columns `p_fake`, `images`, and `parts`, keys of LABELS."""
-    there = set(frame[parts])
-    colours = {name: colour for name, colour in LABELS.items() if name in there}
-    drawn = (
-        alt.Chart(frame, title=title)
-        .mark_bar(opacity=0.7)
-        .encode(
-            x=alt.X("p_fake:Q", title="probability of fake", scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y("images:Q", title="images", stack="zero"),
-            color=_colour(parts, colours),
-            tooltip=[f"{parts}:N", "p_fake:Q", "images:Q"],
-        )
-        .properties(height=320)
-    )
-    draw(drawn, title)

@@ -19,10 +19,12 @@ from db.work import campaign_id_of
 from imaging.store import ImageStore
 
 FRESH_SECONDS = 5
-"""for so long an answer of the database is shown again instead of asked for"""
+"""for so long nobody looks whether something was written; what was not is not asked for again"""
 ANSWERS_HELD = 300
 
 Found = TypeVar("Found")
+File = tuple[str, int, int]
+"""path, bytes and time of the last change"""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,18 @@ class Place:
         return self.settings.has_default_database and self._database_file() is None
 
     def ask(self, query: Callable[..., Found], *arguments: Any, **options: Any) -> Found:
-        """What a query of `db` answers; a few seconds old at most."""
-        database = self.database()
+        """What a query of `db` answers, or answered before: it is a few seconds old at most."""
+        database, identity = self.database(), self._identity()
+        written = _version(database, identity)
         found: Found = _answer(
-            database, query, query.__qualname__, self._identity(), arguments, options
+            database, query, query.__qualname__, identity, written, arguments, options
         )
         return found
+
+    def read(self, query: Callable[..., Found], *arguments: Any, **options: Any) -> Found:
+        """What a query answers now; nothing of it is kept, however much it is."""
+        with self.database().read() as session:
+            return query(session, *arguments, **options)
 
     def measure(self, measure: Callable[[Database, Recipe], Found], recipe: Recipe) -> Found:
         """What the answers of experts come to; computed again when there are new ones."""
@@ -92,13 +100,25 @@ def recipe_of(place: Place, campaign: CampaignSummary) -> Recipe:
     """The recipe of a campaign; ConfigError when it is not there, or has changed since."""
     if campaign.recipe_folder is None:
         raise ConfigError(f"campaign {campaign.campaign_id} was never started: no recipe is known")
-    recipe = configured_recipe(Path(campaign.recipe_folder), place.settings)
+    folder = Path(campaign.recipe_folder)
+    recipe: Recipe = _recipe(place.settings, str(place.settings), folder, _files_in(folder))
     if campaign_id_of(recipe) != campaign.campaign_id:
         raise ConfigError(
             f"recipe {campaign.recipe_folder} has changed since campaign {campaign.campaign_id} "
             "was started, or another teacher is configured: only what the database knows is shown"
         )
     return recipe
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _recipe(_settings: Settings, environment: str, folder: Path, files: frozenset[File]) -> Recipe:
+    return configured_recipe(folder, _settings)
+
+
+def _files_in(folder: Path) -> frozenset[File]:
+    """What changes when a file of a folder does."""
+    found = ((path, path.stat()) for path in folder.rglob("*"))
+    return frozenset((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
 @st.cache_data(max_entries=ANSWERS_HELD, show_spinner="counting what the experts said")
@@ -118,12 +138,18 @@ def _open(identity: tuple[str, int | None]) -> Database:
     return opened
 
 
-@st.cache_data(ttl=FRESH_SECONDS, max_entries=ANSWERS_HELD, show_spinner=False)
+@st.cache_data(ttl=FRESH_SECONDS, max_entries=4, show_spinner=False)
+def _version(_database: Database, identity: tuple[str, int | None]) -> str:
+    return _database.version()
+
+
+@st.cache_data(max_entries=ANSWERS_HELD, show_spinner=False)
 def _answer(
     _database: Database,
     _query: Callable[..., Any],
     name: str,
     identity: tuple[str, int | None],
+    written: str,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Any:

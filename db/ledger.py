@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Date,
     RowMapping,
     Select,
+    String,
     bindparam,
-    case,
     func,
     insert,
     or_,
@@ -40,6 +41,7 @@ CAMPAIGNS = table_of(CampaignRow)
 DRAFTS = table_of(DraftRow)
 REPLIES = table_of(ReplyRow)
 TOKENS = tuple(field.name for field in fields(Usage))
+DOLLARS = ("cost_usd", "reserved_usd")
 DRAFT_FIELDS = tuple(field.name for field in fields(Draft) if field.name in DRAFTS.columns)
 REPLY_FIELDS = tuple(column.key for column in REPLIES.columns)
 UNSETTLED = (AttemptOutcome.UNKNOWN, AttemptOutcome.TIMED_OUT)
@@ -100,6 +102,23 @@ STORE_DRAFT = insert(DRAFTS)
 DRAFTS_RANK, ATTEMPTS_RANK, CEILING_RANK = range(3)
 """the order in which one transaction locks rows: of images and work, of attempts, of campaigns
 and then of days"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCount:
+    """The calls of one arm that began on one day and ended in one way."""
+
+    arm: str
+    day: str
+    """of UTC, YYYY-MM-DD"""
+    outcome: AttemptOutcome
+    model: str
+    calls: int
+    spent_usd: float
+    reserved_usd: float
+    """worst case of the calls whose cost is not known"""
+    usage: Usage
+    """of all of them"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,43 +420,70 @@ def attempts(
     yield from map(_attempt_of, session.execute(ordered).mappings().yield_per(500))
 
 
+def count_calls(session: Session, campaign_id: str) -> list[CallCount]:
+    """The calls of a campaign by arm, day and outcome: in one pass, for there may be millions."""
+    keys = (AttemptRow.arm, _DAY[session.get_bind().dialect.name], AttemptRow.outcome)
+    sums = [func.coalesce(func.sum(ATTEMPTS.c[name]), 0) for name in (*DOLLARS, *TOKENS)]
+    rows = session.execute(
+        select(*keys, func.max(AttemptRow.model), func.count(), *sums)
+        .where(AttemptRow.campaign_id == campaign_id)
+        .group_by(*keys)
+        .order_by(*keys)
+    )
+    return [
+        CallCount(
+            arm=arm,
+            day=str(day),
+            outcome=outcome,
+            model=model,
+            calls=calls,
+            spent_usd=cost,
+            reserved_usd=reserved if outcome in UNSETTLED else 0.0,
+            usage=Usage(**dict(zip(TOKENS, map(int, tokens), strict=True))),
+        )
+        for arm, day, outcome, model, calls, cost, reserved, *tokens in rows
+    ]
+
+
+def spending_of(counted: Sequence[CallCount]) -> Spending:
+    """What some calls came to."""
+
+    def calls(*outcomes: AttemptOutcome) -> int:
+        return sum(each.calls for each in counted if each.outcome in outcomes)
+
+    return Spending(
+        spent_usd=exact_sum(each.spent_usd for each in counted),
+        reserved_usd=exact_sum(each.reserved_usd for each in counted),
+        attempts=calls(*AttemptOutcome),
+        replies=calls(AttemptOutcome.REPLIED),
+        unknown=calls(AttemptOutcome.UNKNOWN),
+        **{name: sum(getattr(each.usage, name) for each in counted) for name in TOKENS},
+    )
+
+
+def outcomes_of(counted: Sequence[CallCount]) -> dict[AttemptOutcome, int]:
+    """How many calls ended in which way, by outcome."""
+    found: Counter[AttemptOutcome] = Counter()
+    for each in sorted(counted, key=lambda each: each.outcome):
+        found[each.outcome] += each.calls
+    return dict(found)
+
+
 def spent(session: Session, campaign_id: str) -> Spending:
     """What a campaign has spent and set aside, and its tokens."""
-    reserved = case((AttemptRow.outcome.in_(UNSETTLED), AttemptRow.reserved_usd))
-    sums = {name: func.coalesce(func.sum(ATTEMPTS.c[name]), 0).label(name) for name in TOKENS}
-    row = (
-        session.execute(
-            select(
-                func.sum(AttemptRow.cost_usd).label("spent_usd"),
-                func.sum(reserved).label("reserved_usd"),
-                func.count().label("attempts"),
-                _count_of(AttemptOutcome.REPLIED).label("replies"),
-                _count_of(AttemptOutcome.UNKNOWN).label("unknown"),
-                *sums.values(),
-            ).where(AttemptRow.campaign_id == campaign_id)
-        )
-        .mappings()
-        .one()
-    )
-    return Spending(
-        spent_usd=row["spent_usd"] or 0.0,
-        reserved_usd=row["reserved_usd"] or 0.0,
-        attempts=row["attempts"],
-        replies=row["replies"],
-        unknown=row["unknown"],
-        **{name: int(row[name]) for name in TOKENS},
-    )
+    return spending_of(count_calls(session, campaign_id))
 
 
 def attempts_by_outcome(session: Session, campaign_id: str) -> dict[AttemptOutcome, int]:
     """How many attempts of a campaign ended in which way."""
-    rows = session.execute(
-        select(AttemptRow.outcome, func.count())
-        .where(AttemptRow.campaign_id == campaign_id)
-        .group_by(AttemptRow.outcome)
-        .order_by(AttemptRow.outcome)
-    )
-    return dict(rows.all())
+    return outcomes_of(count_calls(session, campaign_id))
+
+
+_DAY: dict[str, Any] = {
+    "sqlite": func.date(AttemptRow.started_at, type_=String),
+    "postgresql": func.date(func.timezone("UTC", AttemptRow.started_at), type_=Date),
+}
+"""the day of an attempt in UTC"""
 
 
 def save_drafts(session: Session, drafts: Sequence[Draft]) -> set[str]:
@@ -533,10 +579,6 @@ def _attempt_of(row: RowMapping) -> Attempt:
 
 def _usage_of(row: RowMapping) -> Usage:
     return Usage(**{name: row[name] for name in TOKENS})
-
-
-def _count_of(outcome: AttemptOutcome) -> Any:
-    return func.count(case((AttemptRow.outcome == outcome, 1)))
 
 
 def _newest_drafts(columns: Sequence[Any], campaign_id: str, arm: str) -> Select[Any]:

@@ -78,11 +78,12 @@ def measure_quality(database: Database, recipe: Recipe) -> Quality:
 def _quality(database: Database, recipe: Recipe, reviews: Sequence[ReviewedDraft]) -> Quality:
     with database.read() as session:
         answers = {kind: gold_answers(session, recipe.name, kind) for kind in TaskKind}
-    right = right_answers(database, recipe)
+    said = {kind: found for kind, found in answers.items() if found}
+    right = right_answers(database, recipe) if said else {}
     return Quality(
         traces=teacher_quality(reviews),
         paces=paces(reviews),
-        gold={kind: score_gold(said, right) for kind, said in answers.items() if said},
+        gold={kind: score_gold(found, right) for kind, found in said.items()},
     )
 
 

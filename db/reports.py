@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Exists, String, case, exists, func, select
+from sqlalchemy import Exists, case, exists, func, null, select, union_all
 from sqlalchemy.orm import Session
 
 from core.quality import ReviewedDraft
@@ -19,12 +19,11 @@ from db.chains import count_chains_by_level
 from db.columns import exact_sum
 from db.days import committed_on_day, day_of
 from db.images import ImageCounts, count_images, images_by_id
-from db.ledger import UNSETTLED, Spending, attempts_by_outcome, spent
+from db.ledger import CallCount, Spending, count_calls, outcomes_of, spending_of
 from db.reviews import corrections
 from db.statements import stream
 from db.studio import drafts_by_id, lead_times
 from db.tables import (
-    AttemptRow,
     CorrectionRow,
     DraftRow,
     FindingRow,
@@ -157,8 +156,9 @@ def costs(
     usd_per_day: float | None = None,
 ) -> Costs:
     """What a campaign with these arms cost so far, and what it will have cost."""
-    by_arm = _costs_by_arm(session, campaign_id, arms)
-    spending = spent(session, campaign_id)
+    counted = count_calls(session, campaign_id)
+    by_arm = _costs_by_arm(session, campaign_id, arms, counted)
+    spending = spending_of(counted)
     forecasts = [arm.forecast_usd for arm in by_arm if arm.forecast_usd is not None]
     return Costs(
         campaign_id=campaign_id,
@@ -170,17 +170,15 @@ def costs(
         usd_per_draft=_ratio(spending.spent_usd, sum(arm.drafts for arm in by_arm)),
         forecast_usd=exact_sum(forecasts) if len(forecasts) == len(by_arm) else None,
         arms=by_arm,
-        days=_costs_by_day(session, campaign_id),
-        by_outcome=attempts_by_outcome(session, campaign_id),
+        days=_costs_by_day(counted),
+        by_outcome=outcomes_of(counted),
     )
 
 
 def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
     """What the newest drafts of photographs say of generation, by arm and teacher."""
-    keys: list[Any] = [DraftRow.arm, DraftRow.teacher]
-    photographs = (
-        select(*keys)
-        .select_from(DraftRow)
+    drafts = (
+        select(DraftRow.draft_id, DraftRow.arm, DraftRow.teacher)
         .join(ImageRow, ImageRow.image_id == DraftRow.image_id)
         .where(
             DraftRow.campaign_id == campaign_id,
@@ -188,29 +186,50 @@ def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
             ImageRow.label == Authenticity.REAL,
             ~is_withdrawn(DraftRow.image_id),
         )
+        .cte("of_photographs")
+        .prefix_with("MATERIALIZED")  # or SQLite goes through the findings of fakes as well
     )
+    keys: list[Any] = [drafts.c.arm, drafts.c.teacher]
+    says_fake = FindingRow.points_to == Authenticity.FAKE
     called_fake = exists().where(
-        ReasoningRow.reasoning_id == DraftRow.draft_id, ReasoningRow.verdict == Authenticity.FAKE
+        ReasoningRow.reasoning_id == drafts.c.draft_id, ReasoningRow.verdict == Authenticity.FAKE
     )
-    by_arm = photographs.add_columns(
-        func.count().label("photographs"),
-        func.count(case((called_fake, 1))).label("called_fake"),
-        func.count(case((_HAS_TRACE, 1))).label("with_traces"),
+    has_trace = exists().where(FindingRow.reasoning_id == drafts.c.draft_id, says_fake)
+    whole = select(
+        *keys,
+        null(),
+        func.count(),
+        func.count(case((called_fake, 1))),
+        func.count(case((has_trace, 1))),
     ).group_by(*keys)
     by_category = (
-        photographs.add_columns(FindingRow.category, func.count(DraftRow.draft_id.distinct()))
-        .join(FindingRow, FindingRow.reasoning_id == DraftRow.draft_id)
-        .where(FindingRow.points_to == Authenticity.FAKE)
+        select(*keys, FindingRow.category, func.count(drafts.c.draft_id.distinct()), null(), null())
+        .join(FindingRow, FindingRow.reasoning_id == drafts.c.draft_id)
+        .where(says_fake)
         .group_by(*keys, FindingRow.category)
-        .order_by(func.count(DraftRow.draft_id.distinct()).desc(), FindingRow.category)
     )
-    invented: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for arm, teacher, category, images in session.execute(by_category):
-        invented[arm, teacher][category] = images
+    wholes: dict[tuple[str, str], tuple[int, int, int]] = {}
+    traces: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for arm, teacher, category, *numbers in session.execute(union_all(whole, by_category)):
+        if category is None:
+            wholes[arm, teacher] = numbers[0], numbers[1], numbers[2]
+        else:
+            traces[arm, teacher][category] = numbers[0]
     return [
-        InventedTraces(**row, by_category=invented[row["arm"], row["teacher"]])
-        for row in session.execute(by_arm.order_by(*keys)).mappings()
+        InventedTraces(
+            arm=arm,
+            teacher=teacher,
+            photographs=photographs,
+            called_fake=called_fake_of,
+            with_traces=with_traces,
+            by_category=_most_frequent_first(traces[arm, teacher]),
+        )
+        for (arm, teacher), (photographs, called_fake_of, with_traces) in sorted(wholes.items())
     ]
+
+
+def _most_frequent_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def reviewed_drafts(
@@ -251,31 +270,32 @@ def _by_draft(said: Sequence[Correction]) -> dict[str, list[Correction]]:
     return found
 
 
-def _costs_by_arm(session: Session, campaign_id: str, arms: Sequence[Arm]) -> list[ArmCosts]:
-    model = func.max(AttemptRow.model).label("model")
-    calls = select(AttemptRow.arm, model, *_SUMS).where(AttemptRow.campaign_id == campaign_id)
-    sums = {row.arm: row for row in session.execute(calls.group_by(AttemptRow.arm))}
+def _costs_by_arm(
+    session: Session, campaign_id: str, arms: Sequence[Arm], counted: Sequence[CallCount]
+) -> list[ArmCosts]:
+    calls = _grouped(counted, lambda each: each.arm)
     drafts = _count_by_arm(
         session, DraftRow, DraftRow.campaign_id == campaign_id, DraftRow.superseded_by.is_(None)
     )
     undrafted = (WorkRow.state.in_(UNDRAFTED), ~WAITS_FOR_BATCH)  # those are in the reservations
     due = _count_by_arm(session, WorkRow, WorkRow.campaign_id == campaign_id, *undrafted)
     drafting = [
-        _costs_of(arm, sums.pop(arm.name, None), drafts.get(arm.name, 0), due.get(arm.name, 0))
+        _costs_of(arm, calls.pop(arm.name, []), drafts.get(arm.name, 0), due.get(arm.name, 0))
         for arm in arms
     ]
-    return drafting + [_costs_beside(sums[name]) for name in sorted(sums)]
+    return drafting + [_costs_beside(name, calls[name]) for name in sorted(calls)]
 
 
-def _costs_of(arm: Arm, sums: Any, drafts: int, due: int) -> ArmCosts:
-    spent_usd, reserved_usd = (sums.spent_usd, sums.reserved_usd) if sums else (0.0, 0.0)
+def _costs_of(arm: Arm, calls: Sequence[CallCount], drafts: int, due: int) -> ArmCosts:
+    spending = spending_of(calls)
+    spent_usd, reserved_usd = spending.spent_usd, spending.reserved_usd
     per_draft = _ratio(spent_usd, drafts)
     to_come = 0.0 if due == 0 else None if per_draft is None else per_draft * due
     return ArmCosts(
         arm=arm.name,
         model=arm.model,
         is_simulated=arm.teacher == REHEARSAL,
-        calls=sums.calls if sums else 0,
+        calls=spending.attempts,
         drafts=drafts,
         due=due,
         spent_usd=spent_usd,
@@ -285,53 +305,55 @@ def _costs_of(arm: Arm, sums: Any, drafts: int, due: int) -> ArmCosts:
     )
 
 
-def _costs_beside(sums: Any) -> ArmCosts:
+def _costs_beside(name: str, calls: Sequence[CallCount]) -> ArmCosts:
     """Calls of a campaign that draft nothing, such as those for rewordings."""
+    spending = spending_of(calls)
+    model = max(each.model for each in calls)
     return ArmCosts(
-        arm=sums.arm,
-        model=sums.model,
-        is_simulated=is_simulated(sums.model),
-        calls=sums.calls,
+        arm=name,
+        model=model,
+        is_simulated=is_simulated(model),
+        calls=spending.attempts,
         drafts=0,
         due=0,
-        spent_usd=sums.spent_usd,
-        reserved_usd=sums.reserved_usd,
+        spent_usd=spending.spent_usd,
+        reserved_usd=spending.reserved_usd,
         usd_per_draft=None,
-        forecast_usd=exact_sum([sums.spent_usd, sums.reserved_usd]),
+        forecast_usd=exact_sum([spending.spent_usd, spending.reserved_usd]),
     )
 
 
-def _costs_by_day(session: Session, campaign_id: str) -> list[DayCosts]:
-    day = _DAY[session.get_bind().dialect.name].label("day")
-    statement = (
-        select(day, *_SUMS).where(AttemptRow.campaign_id == campaign_id).group_by(day).order_by(day)
-    )
-    return [DayCosts(**row) for row in session.execute(statement).mappings()]
+def _costs_by_day(counted: Sequence[CallCount]) -> list[DayCosts]:
+    by_day = {day: spending_of(calls) for day, calls in _grouped(counted, lambda c: c.day).items()}
+    return [
+        DayCosts(
+            day=day,
+            calls=spending.attempts,
+            spent_usd=spending.spent_usd,
+            reserved_usd=spending.reserved_usd,
+        )
+        for day, spending in sorted(by_day.items())
+    ]
+
+
+def _grouped(
+    counted: Sequence[CallCount], key: Callable[[CallCount], str]
+) -> dict[str, list[CallCount]]:
+    found: dict[str, list[CallCount]] = defaultdict(list)
+    for each in counted:
+        found[key(each)].append(each)
+    return found
 
 
 def _count_by_arm(session: Session, row: Any, *conditions: Any) -> dict[str, int]:
-    statement = select(row.arm, func.count()).where(*conditions).group_by(row.arm)
+    arm = row.arm.concat("")  # or SQLite goes through all rows in the order of their arms
+    statement = select(arm, func.count()).where(*conditions).group_by(arm)
     return dict(session.execute(statement).all())
 
 
 def _ratio(usd: float, count: int) -> float | None:
     return exact_sum([usd / count]) if count else None
 
-
-_DAY: dict[str, Any] = {
-    "sqlite": func.date(AttemptRow.started_at, type_=String),
-    "postgresql": func.to_char(
-        func.timezone("UTC", AttemptRow.started_at), "YYYY-MM-DD", type_=String
-    ),
-}
-"""the day of an attempt in UTC, as `db.days.day_of` writes it"""
-_SUMS = (
-    func.count().label("calls"),
-    func.coalesce(func.sum(AttemptRow.cost_usd), 0).label("spent_usd"),
-    func.coalesce(
-        func.sum(case((AttemptRow.outcome.in_(UNSETTLED), AttemptRow.reserved_usd))), 0
-    ).label("reserved_usd"),
-)
 
 _HAS_TRACE: Exists = exists().where(
     FindingRow.reasoning_id == DraftRow.draft_id, FindingRow.points_to == Authenticity.FAKE

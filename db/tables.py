@@ -95,7 +95,7 @@ class ImageRow(Row):
     subsampling: Mapped[str | None]
 
     __table_args__ = (
-        Index(None, "source", "label"),
+        Index(None, "source", "label", "generator", "format", "image_id"),
         Index(None, "image_id", "label", "generator"),
     )
 

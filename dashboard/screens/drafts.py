@@ -51,7 +51,7 @@ def show_page(place: Place) -> None:
     chosen = _choose(lines)
     show.downloads(
         "drafts",
-        lambda: pd.DataFrame(map(_line, place.ask(drafts_page, wanted, limit=DOWNLOADED))),
+        lambda: pd.DataFrame(map(_line, place.read(drafts_page, wanted, limit=DOWNLOADED))),
     )
     details = place.ask(draft_details, chosen)
     if details is None:

@@ -84,7 +84,7 @@ def _show_gallery(place: Place, wanted: ImageFilter) -> None:
     show.downloads(
         "images",
         lambda: pd.DataFrame(
-            [_line(image) for image in place.ask(images_page, wanted, limit=DOWNLOADED)]
+            [_line(image) for image in place.read(images_page, wanted, limit=DOWNLOADED)]
         ),
     )
 

@@ -53,7 +53,7 @@ def _figures(place: Place, campaign: CampaignSummary) -> None:
     reason = place.ask(stopped_because, campaign.campaign_id)
     if reason:
         show.problem("The campaign was stopped; `draft` goes on with it.", reason)
-    money = _costs(place, campaign, now)
+    money = _costs(place, campaign, now.replace(hour=0, minute=0))  # kept for the day
     _show_headline(place.ask(count_images), Counter(work), recent, money)
     if money is not None and any(arm.is_simulated for arm in money.arms):
         st.caption("Simulated: the rehearsal teacher answers, a program that measures pixels.")
@@ -95,7 +95,7 @@ def _show_headline(
 _PACE_HELP = f"At the pace of the last {PACE_MINUTES} minutes"
 
 
-def _costs(place: Place, campaign: CampaignSummary, now: datetime) -> Costs | None:
+def _costs(place: Place, campaign: CampaignSummary, today: datetime) -> Costs | None:
     try:
         recipe = recipe_of(place, campaign)
     except ConfigError:
@@ -104,7 +104,7 @@ def _costs(place: Place, campaign: CampaignSummary, now: datetime) -> Costs | No
         costs,
         campaign.campaign_id,
         recipe.arms,
-        now=now,
+        now=today,
         usd_per_day=place.settings.usd_per_day,
     )
 

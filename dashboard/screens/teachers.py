@@ -22,12 +22,12 @@ def show_page(place: Place) -> None:
     if campaign is None:
         return
     recipe = recipe_of(place, campaign)
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     money = place.ask(
         costs,
         campaign.campaign_id,
         recipe.arms,
-        now=now,
+        now=today,
         usd_per_day=place.settings.usd_per_day,
     )
     quality = place.measure(measure_quality, recipe).traces

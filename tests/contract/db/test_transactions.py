@@ -55,6 +55,21 @@ def test_a_read_sees_one_state_of_the_data(database: Database) -> None:
         assert count_images(reading).total == 3
 
 
+def test_the_version_changes_with_every_commit(database: Database) -> None:
+    before = database.version()
+    with pytest.raises(Unforeseen), database.write() as session:
+        save_source(session, DEMO)
+        raise Unforeseen
+    with database.read() as session:
+        assert count_images(session).total == 0
+    if database.dialect == "sqlite":  # a server of PostgreSQL counts the work of others too
+        assert database.version() == before
+    before = database.version()
+    with database.write() as session:
+        save_source(session, DEMO)
+    assert database.version() != before
+
+
 def test_an_image_of_an_unknown_source_is_refused(database: Database) -> None:
     with pytest.raises(IntegrityError), database.write() as session:
         save_images(session, [make_image()])
