@@ -27,9 +27,25 @@ PAGES: tuple[tuple[str, str, Page], ...] = (
 """title, address and content; no icons: the browser would fetch them from elsewhere"""
 
 
+FOCUS = """<style>
+:focus-visible, canvas:focus-within { outline: 2px solid currentColor !important; }
+:focus-visible { outline-offset: 2px; }
+main:focus-visible, canvas:focus-within { outline-offset: -2px; }
+[data-testid="stElementToolbar"]:focus-within { z-index: 2; }
+[data-testid="stElementToolbarButton"] { visibility: visible; }
+[data-testid="stElementToolbar"]:focus-within, [data-testid="stCode"] :focus-within {
+    opacity: 1 !important;
+    transform: none !important;
+    transition: none !important;
+}
+</style>"""
+"""a ring around what the keyboard has reached, and the buttons of charts and tables in sight"""
+
+
 def run() -> None:
     """One look at one page."""
     st.set_page_config(page_title="FakeScope QA", layout="wide")
+    st.html(FOCUS)
     if not _may_look():
         return
     pages = [

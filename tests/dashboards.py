@@ -25,6 +25,25 @@ NAMED = {
     "slider", "spinbutton", "switch", "tab", "textbox",
 }  # fmt: skip
 """roles of controls, pictures and charts"""
+MOST_STOPS = 300
+STOP = """() => {
+    const element = document.activeElement;
+    if (element === document.body) return null;
+    element.setAttribute("data-reached", "");
+    const drawn = element.closest("canvas") ?? element;  // the cells of a table are painted
+    const style = getComputedStyle(drawn), box = drawn.getBoundingClientRect();
+    let opacity = 1;
+    for (let each = drawn; each; each = each.parentElement)
+        opacity *= getComputedStyle(each).opacity;
+    const name = element.ariaLabel || element.innerText || element.tagName;
+    const hasOutline = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+    return {name, ring: hasOutline && opacity > 0.9 && box.width > 0 && box.height > 0};
+}"""
+UNREACHED = """() => [...document.querySelectorAll("a[href], button, input, summary, canvas")]
+    .filter(each => each.tabIndex >= 0 && each.checkVisibility() && !each.disabled)
+    .filter(each => !each.hasAttribute("data-reached"))
+    .filter(each => !each.closest("[role=radiogroup]:has([data-reached])"))  // arrows go on there
+    .map(each => each.ariaLabel || each.innerText || each.tagName)"""
 PROBE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """how Streamlit finds out from a page's address where its server begins; 404 is the answer"""
 
@@ -123,6 +142,24 @@ class Viewer:
             and node["role"]["value"] in NAMED
             and not node.get("name", {}).get("value", "").strip()
         ]
+
+    def tab_through(self) -> list[str]:
+        """What Tab reaches, in order; AssertionError where nothing shows what was reached."""
+        self.page.evaluate("document.activeElement.blur()")
+        reached: list[str] = []
+        while len(reached) < MOST_STOPS:
+            self.page.keyboard.press("Tab")
+            stop = self.page.evaluate(STOP)
+            if stop is None:
+                return reached
+            assert stop["ring"], f"{stop['name']} shows no focus"
+            reached.append(stop["name"])
+        raise AssertionError(f"Tab never left the page: {reached[-5:]}")
+
+    def unreached(self) -> list[str]:
+        """The controls in sight that `tab_through` did not come to."""
+        found: list[str] = self.page.evaluate(UNREACHED)
+        return found
 
     def text(self) -> str:
         """All words that stand on the page."""

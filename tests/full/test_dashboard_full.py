@@ -12,14 +12,16 @@ from core.recipe import load_recipe
 from core.settings import load_settings
 from db.engine import open_database
 from tests.brokers import free_port
-from tests.dashboards import Viewer, look_for_harm, running_browser, running_dashboard
+from tests.dashboards import ROOT, Viewer, look_for_harm, running_browser, running_dashboard
+from tests.e2e.project import Finished, make_project
 from tests.installations import HOSTILE, HOSTILE_NAME, make_installation
 from tests.oidc import BUTTON, CLIENT, SECRET, running_provider
 
 pytestmark = pytest.mark.full
 
 LARGE = Size(images=100_000, reviewed=1_000, rows_per_image=20)
-PAGES = ("", "images", "drafts", "experts", "teachers", "instruct")
+PAGES = ("", "images", "drafts", "experts", "teachers", "instruct", "runs")
+"""by address; the first page has none"""
 PARTS = {
     "progress": f"?reason={HOSTILE[:40]}",
     "clusters": "images?view=Near-duplicates",
@@ -37,7 +39,53 @@ PARTS = {
     "generators": "runs?view=Runs by generator",
     "calibration": "runs?view=Calibration",
     "errors": "runs?view=Most confident errors",
+    "evaluations": "runs?view=Evaluations",
+    "predictions": "runs?view=Predictions",
 }
+EVERYTHING = {path or "progress": path for path in PAGES} | PARTS
+"""addresses by the name of the picture that is kept"""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder after `make build-instruct`, a short `make train`, and predictions."""
+    project = make_project(tmp_path_factory.mktemp("demo"))
+    images, run = project.home / "images", project.home / "runs" / "tiny"
+    tiny = ROOT / "recipes" / "fakescope" / "training" / "tiny.yaml"
+    folders = ("--shards", project.shards, "--images", images, "--out", run)
+    few = ("optimiser.steps=10", "optimiser.warmup_steps=2", "scoring.validate_every=5")
+    finish(project.build_instruct())
+    finish(project.run("training.run", tiny, *folders, *few, timeout=900))
+    checkpoint = max((run / "checkpoints").iterdir())
+    out = project.home / "predictions" / "demo.jsonl"
+    out.parent.mkdir()
+    finish(project.run("training.predict", images, "--checkpoint", checkpoint, "--out", out))
+    return project.home
+
+
+def finish(done: Finished) -> None:
+    assert done.code == 0, done
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_part_of_every_page_stands_on_the_demo(
+    demo: Path, tmp_path: Path, dark: bool
+) -> None:
+    with running_dashboard(demo) as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path, dark=dark)
+        for name, path in EVERYTHING.items():
+            look_for_harm(viewer, path, f"demo-{name}")
+            assert "This cannot be shown" not in viewer.text()
+    assert not viewer.complaints
+
+
+def test_an_empty_installation_says_on_every_page_what_to_do_first(tmp_path: Path) -> None:
+    with running_dashboard(tmp_path / "home") as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path)
+        for path in PAGES:
+            viewer.look_at(path, f"empty-{path or 'progress'}")
+            assert "make train" in viewer.text() or "make build-instruct" in viewer.text()
+    assert not viewer.complaints
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -45,8 +93,13 @@ def test_every_part_of_every_page_shows_hostile_text_as_text(tmp_path: Path, dar
     make_installation(tmp_path / "home").dispose()
     with running_dashboard(tmp_path / "home") as address, running_browser() as browser:
         viewer = Viewer.with_browser(browser, address, tmp_path, dark=dark)
-        for name, path in PARTS.items():
+        for name, path in EVERYTHING.items():
             look_for_harm(viewer, path, name)
+            viewer.tab_through()
+            assert viewer.unreached() == [], name
+            if name in ("evaluations", "predictions"):
+                assert HOSTILE_NAME in viewer.text()
+                expect(viewer.page.get_by_test_id("stImage").first).to_be_visible()
         look_for_harm(viewer, f"instruct?set={HOSTILE_NAME}&view=Lineage of a row", "lineage")
         assert HOSTILE[:40] in viewer.text()
     assert not viewer.complaints
