@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -151,8 +152,8 @@ class Chains:
 
     def join_names(self, names: Sequence[str]) -> pa.Array:
         """For each chain the names of its categories as in a sentence; empty without any."""
-        bounds = zip(self.aspect_starts[:-1], self.aspect_starts[1:], strict=True)
-        sets = [tuple(self.aspect_of[start:stop].tolist()) for start, stop in bounds]
+        codes = self.aspect_of.tolist()
+        sets = [tuple(codes[start:stop]) for start, stop in pairwise(self.aspect_starts.tolist())]
         spelt = {found: join_names([names[code] for code in found]) for found in set(sets)}
         return pa.array([spelt[found] for found in sets], pa.string())
 

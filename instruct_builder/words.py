@@ -1,7 +1,7 @@
-"""From a plan to rows in ROW_SCHEMA, pattern by pattern over whole columns. Pure.
+"""From a plan to rows in ROW_SCHEMA, slot by slot over whole columns. Pure.
 
-A pattern is worded for all its turns at once: its literal texts and the columns of its slots are
-joined element by element, then every turn goes to its place.
+Texts are runs of pieces (`pieces`): every slot is looked up once for all turns that have it, then
+all pieces are taken from one array of texts and joined.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +21,15 @@ from instruct_builder.columns import (
     LABELS,
     NOWHERE,
     Chains,
-    Places,
     Positions,
     Wholes,
     join_names,
-    take_or_empty,
 )
 from instruct_builder.forms import CASES, Form
 from instruct_builder.hashing import scramble, spell_ids
 from instruct_builder.options import OPTIONS, SETS
-from instruct_builder.patterns import LETTERS, Pattern, in_words
+from instruct_builder.patterns import LETTERS, in_words
+from instruct_builder.pieces import EMPTY, Pieces, distinct, pieces_of
 from instruct_builder.plan import Plan, units_of
 from instruct_builder.shards import MESSAGE, ROW_SCHEMA
 from instruct_builder.templates import Templates, category_words
@@ -37,6 +37,11 @@ from instruct_builder.templates import Templates, category_words
 MOST_ADVICE = 3
 """pieces of advice in one answer"""
 SPELT_SETS = tuple(in_words(letters) for letters in SETS)
+_AT_LETTER = np.array([[letter in letters for letter in LETTERS] for letters in SETS])
+"""(sets, 4): which letters are in which set"""
+_BASE = 64
+_DIGITS = _BASE ** np.arange(OPTIONS)[::-1]
+"""what the category at each letter counts in a number that stands for all four"""
 
 
 @dataclass(frozen=True)
@@ -103,18 +108,33 @@ class Words:
     def names(self) -> list[str]:
         return [category.name for category in self.taxonomy.categories]
 
-    def pattern(self, form: Form, place: int) -> Pattern:
-        """A question, or a follow-up after the questions."""
-        patterns = form.question_patterns
-        return (
-            patterns[place]
-            if place < len(patterns)
-            else form.follow_up_patterns[place - len(patterns)]
-        )
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Of the patterns of all forms."""
+        return pieces_of(self.forms)
+
+    @cached_property
+    def spell(self) -> Callable[[int], str]:
+        """The names of some categories, given as digits, as in a sentence."""
+        names = ["", *self.names]
+
+        @cache
+        def spelt(code: int) -> str:
+            places = (code // digit % _BASE for digit in _DIGITS.tolist())
+            return join_names([names[place] for place in places if place])
+
+        return spelt
 
     def target(self, form: Form, case: int, right: int) -> str | None:
         """The closed answer of a turn."""
         return form.target(CASES[case], SPELT_SETS[right] if right >= 0 else None)
+
+
+class _Inserted(NamedTuple):
+    """What a slot says in some turns: which of some texts in each; NOWHERE for nothing."""
+
+    texts: pa.Array
+    place: Positions
 
 
 class _Block:
@@ -148,17 +168,21 @@ class _Block:
 
     def _template_ids(self) -> pa.Array:
         """`form/q01/a02`, of a dialogue those of its turns with a space between."""
-        turns = self._turns
-        widest = int(max(turns.question.max(initial=0), turns.answer.max(initial=0))) + 1
-        code = (turns.form.astype(np.int64) * widest + turns.question) * widest + turns.answer
-        unique, at = np.unique(code, return_inverse=True)
-        spelt = []
-        for each in unique.tolist():
-            form, question, answer = each // widest**2, each // widest % widest, each % widest
-            spelt.append(f"{self._words.forms[form][0]}/q{question + 1:02d}/a{answer + 1:02d}")
-        texts = pa.array(spelt, pa.string()).take(pa.array(at))
-        starts = pa.array(self._plan.first_turn.astype(np.int32))
-        return pc.binary_join(pa.ListArray.from_arrays(starts, texts), " ")
+        names = self._words.pieces.names
+        asked, answered = self._patterns
+        later = np.ones(len(asked), dtype=np.int64)
+        later[self._plan.first_turn[:-1]] = 0
+        spelt = pa.concat_arrays([names, pc.binary_join_element_wise(" ", names, "")])
+        places = np.stack([asked + later * len(names), answered], axis=1).reshape(-1)
+        starts = pa.array((2 * self._plan.first_turn).astype(np.int32))
+        return pc.binary_join(pa.ListArray.from_arrays(starts, spelt.take(pa.array(places))), "")
+
+    @property
+    def _patterns(self) -> tuple[Positions, Positions]:
+        """Question and answer of each turn, by their places among the patterns of all forms."""
+        known, turns = self._words.pieces, self._turns
+        form = turns.form.astype(np.int64)
+        return known.first_question[form] + turns.question, known.first_answer[form] + turns.answer
 
     def _aspects(self) -> pa.Array:
         """The category that a row of one turn asks about."""
@@ -173,10 +197,10 @@ class _Block:
         last = self._plan.first_turn[1:] - 1
         form, case = self._turns.form[last].astype(np.int64), self._turns.case[last]
         right = self._turns.right[last].astype(np.int64)
-        code = (form * len(CASES) + case) * (len(SETS) + 1) + right + 1
-        code[self._plan.num_turns > 1] = -1
-        unique, at = np.unique(code, return_inverse=True)
-        targets = [self._target_of(each) for each in unique.tolist()]
+        code = (form * len(CASES) + case) * (len(SETS) + 1) + right + 2
+        code[self._plan.num_turns > 1] = 0
+        codes, at = distinct(code, len(self._words.forms) * len(CASES) * (len(SETS) + 1) + 1)
+        targets = [self._target_of(each - 1) for each in codes.tolist()]
         return pa.array(targets, pa.string()).take(pa.array(at))
 
     def _target_of(self, code: int) -> str | None:
@@ -190,120 +214,84 @@ class _Block:
 
     def messages(self) -> pa.Array:
         """Question and answer of each turn in turn."""
-        questions, asked = self._word(self._turns.question, self._words.pattern)
-        answers, answered = self._word(
-            self._turns.answer, lambda form, at: form.answer_patterns[at][1]
-        )
         number = len(self._turns.form)
-        order = np.stack([asked, answered + number], axis=1).reshape(-1)
-        texts = [*questions, *answers, pa.array([], pa.string())]
-        content = pa.concat_arrays(texts).take(pa.array(order))
         roles = pa.array(["user", "assistant"], pa.string())
         role = roles.take(pa.array(np.tile(np.array([0, 1], dtype=np.int8), number)))
-        turns = pa.StructArray.from_arrays([role, content], fields=list(MESSAGE))
+        turns = pa.StructArray.from_arrays([role, self._contents()], fields=list(MESSAGE))
         starts = pa.array((2 * self._plan.first_turn).astype(np.int32))
         kind = ROW_SCHEMA.field("messages").type
         return pa.ListArray.from_arrays(starts, turns, type=kind)
 
-    def _word(
-        self, place: Wholes, pattern_at: Callable[[Form, int], Pattern]
-    ) -> tuple[list[pa.Array], Positions]:
-        """Texts pattern by pattern, and for each turn which of them is its own."""
-        code = self._turns.form.astype(np.int64) * (1 << 16) + place
-        order = np.argsort(code, kind="stable")
-        borders = np.flatnonzero(np.diff(code[order])) + 1
-        texts = []
-        for turns in np.split(order, borders) if len(order) else []:
-            form = self._words.forms[self._turns.form[turns[0]]][1]
-            texts.append(self._fill(pattern_at(form, int(place[turns[0]])), turns))
-        place_of = np.empty(len(order), dtype=np.int64)
-        place_of[order] = np.arange(len(order))
-        return texts, place_of
+    def _contents(self) -> pa.Array:
+        """What all messages say; inserted text is never read as a pattern."""
+        known = self._words.pieces
+        starts, piece = known.of_texts(np.stack(self._patterns, axis=1).reshape(-1))
+        message = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        texts, number = [known.literals], len(known.literals)
+        for slot, at in known.slots_among(piece):
+            inserted = _SLOTS[slot](self, message[at] // 2)
+            piece[at] = np.where(inserted.place < 0, EMPTY, inserted.place + number)
+            texts.append(inserted.texts)
+            number += len(inserted.texts)
+        said = pa.concat_arrays(texts).take(pa.array(piece))
+        return pc.binary_join(pa.ListArray.from_arrays(pa.array(starts), said), "")
 
-    def _fill(self, pattern: Pattern, turns: Positions) -> pa.Array:
-        """One pattern for some turns; inserted text is never read as a pattern."""
-        if not pattern.slots:
-            text = "".join(literal for literal, _ in pattern.parts)
-            return pa.repeat(pa.scalar(text, pa.string()), len(turns))
-        values = {slot: self._slot(slot, turns) for slot in pattern.slots}
-        parts: list[pa.Array | pa.Scalar] = []
-        for literal, slot in pattern.parts:
-            if literal:
-                parts.append(pa.scalar(literal, pa.string()))
-            if slot is not None:
-                parts.append(values[slot])
-        return pc.binary_join_element_wise(*parts, "")
-
-    def _slot(self, slot: str, turns: Positions) -> pa.Array:
-        return _SLOTS[slot](self, turns)
-
-    def of_chain(self, texts: pa.Array, turns: Positions) -> pa.Array:
+    def of_chain(self, texts: pa.Array, turns: Positions) -> _Inserted:
         """A text of the chain."""
-        return texts.take(pa.array(self._chain[turns]))
+        return _Inserted(texts, self._chain[turns])
 
-    def of_category(self, slot: str, codes: Wholes) -> pa.Array:
+    def of_category(self, slot: str, codes: Wholes) -> _Inserted:
         """A text of a category."""
-        return self._words.category[slot].take(pa.array(codes.astype(np.int32)))
+        return _Inserted(self._words.category[slot], codes.astype(np.int64))
 
-    def about(self, slot: str, turns: Positions) -> pa.Array:
+    def about(self, slot: str, turns: Positions) -> _Inserted:
         """Of the aspect that is asked about."""
         return self.of_category(slot, self._turns.aspect[turns])
 
-    def about_second(self, slot: str, turns: Positions) -> pa.Array:
+    def about_second(self, slot: str, turns: Positions) -> _Inserted:
         """Of the second aspect."""
         return self.of_category(slot, self._turns.second[turns])
 
-    def verdict(self, turns: Positions, *, upper: bool) -> pa.Array:
+    def verdict(self, turns: Positions, *, upper: bool) -> _Inserted:
         """`fake`, or `Fake`."""
         spelt = [label.capitalize() if upper else label.value for label in LABELS]
-        return pa.array(spelt, pa.string()).take(pa.array(self._chains.label[self._chain[turns]]))
+        label = self._chains.label[self._chain[turns]]
+        return _Inserted(pa.array(spelt, pa.string()), label.astype(np.int64))
 
-    def evidence(self, turns: Positions) -> pa.Array:
+    def evidence(self, turns: Positions) -> _Inserted:
         """Of one finding where one is asked about, else of all under the aspect."""
-        finding = self._finding[turns]
-        if (finding >= 0).all():
-            return self._chains.finding_text.take(pa.array(finding))
-        return self._evidence_of(self._turns.aspect[turns], turns)
+        finding = self._finding[turns].astype(np.int64)
+        of_all = self._evidence_of(self._turns.aspect[turns], turns)
+        behind = np.where(of_all.place < 0, NOWHERE, of_all.place + len(self._chains.finding_text))
+        texts = pa.concat_arrays([self._chains.finding_text, of_all.texts])
+        return _Inserted(texts, np.where(finding < 0, behind, finding))
 
-    def second_evidence(self, turns: Positions) -> pa.Array:
+    def second_evidence(self, turns: Positions) -> _Inserted:
         return self._evidence_of(self._turns.second[turns], turns)
 
-    def _evidence_of(self, codes: Wholes, turns: Positions) -> pa.Array:
+    def _evidence_of(self, codes: Wholes, turns: Positions) -> _Inserted:
         places = self._chains.aspect_evidence[self._chain[turns], codes]
-        return take_or_empty(self._chains.evidence, places)
+        return _Inserted(self._chains.evidence, places.astype(np.int64))
 
-    def of_finding(self, texts: pa.Array, turns: Positions) -> pa.Array:
+    def of_finding(self, texts: pa.Array, turns: Positions) -> _Inserted:
         """Box or place of the finding that is asked about."""
-        return texts.take(pa.array(self._finding[turns]))
+        return _Inserted(texts, self._finding[turns].astype(np.int64))
 
-    def aspects(self, turns: Positions) -> pa.Array:
+    def aspects(self, turns: Positions) -> _Inserted:
         """The names of all categories with a finding."""
-        return self.of_chain(self._aspect_names, turns)
+        return self.of_chain(self._chains.join_names(self._words.names), turns)
 
-    @cached_property
-    def _aspect_names(self) -> pa.Array:
-        return self._chains.join_names(self._words.names)
-
-    def image_advice(self, turns: Positions) -> pa.Array:
+    def image_advice(self, turns: Positions) -> _Inserted:
         """What would mend the image."""
-        return self.of_chain(self._image_advice, turns)
+        given = [each.image_advice for each in self._words.taxonomy.categories]
+        return self.of_chain(self._chains.join_aspects(given, most=MOST_ADVICE), turns)
 
-    @cached_property
-    def _image_advice(self) -> pa.Array:
-        return self._advise([each.image_advice for each in self._words.taxonomy.categories])
-
-    def generation_advice(self, turns: Positions) -> pa.Array:
+    def generation_advice(self, turns: Positions) -> _Inserted:
         """What would mend the generation."""
-        return self.of_chain(self._generation_advice, turns)
+        given = [each.generation_advice for each in self._words.taxonomy.categories]
+        return self.of_chain(self._chains.join_aspects(given, most=MOST_ADVICE), turns)
 
-    @cached_property
-    def _generation_advice(self) -> pa.Array:
-        return self._advise([each.generation_advice for each in self._words.taxonomy.categories])
-
-    def _advise(self, given: Sequence[str]) -> pa.Array:
-        return self._chains.join_aspects(given, most=MOST_ADVICE)
-
-    def drawn(self, place: int, slot: str, turns: Positions) -> pa.Array:
+    def drawn(self, place: int, slot: str, turns: Positions) -> _Inserted:
         """One of two aspects worth a look: without a finding where there are two such."""
         found = self._chains.found[self._chain[turns]]
         missing = ~found
@@ -315,42 +303,33 @@ class _Block:
 
     # Options
 
-    def options(self, turns: Positions) -> pa.Array:
+    def options(self, turns: Positions) -> _Inserted:
         """Four lines, `A. Name` to `D. Name`."""
-        names = self._words.category["Aspect"]
+        names, shown = self._words.category["Aspect"], self._turns.shown[turns]
         lines = [
             pc.binary_join_element_wise(
-                pa.scalar(f"{letter}. "), names.take(pa.array(self._shown(turns, at))), ""
+                pa.scalar(f"{letter}. "), names.take(pa.array(shown[:, at])), ""
             )
             for at, letter in enumerate(LETTERS)
         ]
-        return pc.binary_join_element_wise(*lines, "\n")
+        return _each(pc.binary_join_element_wise(*lines, "\n"))
 
-    def _shown(self, turns: Positions, at: int) -> Places:
-        return np.asarray(self._turns.shown[turns, at].astype(np.int32))
-
-    def letters(self, turns: Positions) -> pa.Array:
+    def letters(self, turns: Positions) -> _Inserted:
         """`C`, or `A and C`."""
-        return pa.array(SPELT_SETS, pa.string()).take(pa.array(self._turns.right[turns]))
+        right = self._turns.right[turns].astype(np.int64)
+        return _Inserted(pa.array(SPELT_SETS, pa.string()), right)
 
-    def option_names(self, turns: Positions, *, right: bool) -> pa.Array:
+    def option_names(self, turns: Positions, *, right: bool) -> _Inserted:
         """The names of the right, or of the wrong, options as in a sentence."""
-        shown = self._turns.shown[turns].astype(np.int64)
-        code = self._turns.right[turns].astype(np.int64)
-        for letter in range(OPTIONS):
-            code = code * 64 + shown[:, letter]
-        _, first, at = np.unique(code, return_index=True, return_inverse=True)
-        names = []
-        for row in turns[first]:
-            letters = SETS[self._turns.right[row]]
-            places = [p for p, letter in enumerate(LETTERS) if (letter in letters) is right]
-            names.append(join_names([self._words.names[self._turns.shown[row, p]] for p in places]))
-        return pa.array(names, pa.string()).take(pa.array(at))
+        kept = _AT_LETTER[self._turns.right[turns]] == right
+        digits = np.where(kept, self._turns.shown[turns].astype(np.int64) + 1, 0)
+        codes, place = np.unique(digits @ _DIGITS, return_inverse=True)
+        spelt = [*map(self._words.spell, codes.tolist())]
+        return _Inserted(pa.array(spelt, pa.string()), place)
 
-    def right_evidence(self, turns: Positions) -> pa.Array:
+    def right_evidence(self, turns: Positions) -> _Inserted:
         """What was found under the right options, in the order of their letters."""
-        is_right = np.array([[letter in letters for letter in LETTERS] for letters in SETS])
-        right = is_right[self._turns.right[turns]]
+        right = _AT_LETTER[self._turns.right[turns]]
         texts = []
         for at in range(OPTIONS):
             codes = self._turns.shown[turns, at]
@@ -358,10 +337,15 @@ class _Block:
             shown = np.where(right[:, at], places, NOWHERE)
             missing = pa.array(shown, mask=shown < 0)
             texts.append(self._chains.evidence.take(missing))
-        return pc.binary_join_element_wise(*texts, " ", null_handling="skip")
+        return _each(pc.binary_join_element_wise(*texts, " ", null_handling="skip"))
 
 
-_Slot = Callable[[_Block, Positions], pa.Array]
+def _each(texts: pa.Array) -> _Inserted:
+    """A text of its own for each."""
+    return _Inserted(texts, np.arange(len(texts)))
+
+
+_Slot = Callable[[_Block, Positions], _Inserted]
 
 
 def _chain_slot(name: str) -> _Slot:
