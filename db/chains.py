@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from sys import intern
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, insert, select
@@ -164,10 +165,10 @@ def _chain_of(
     return ReasoningChain(
         chain_id=row["chain_id"],
         image_id=row["image_id"],
-        campaign_id=row["campaign_id"],
-        arm=row["arm"],
+        campaign_id=intern(row["campaign_id"]),
+        arm=intern(row["arm"]),
         draft_id=row["draft_id"],
-        teacher=row["teacher"],
+        teacher=intern(row["teacher"]),
         correction_ids=tuple(correction_ids),
         reasoning=reasoning,
         review_level=row["review_level"],

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from sys import intern
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, bindparam, func, or_, select, update
@@ -284,7 +285,7 @@ def kin_of(session: Session, image: ImageRecord) -> list[ImageRecord]:
 
 
 def image_of(row: RowMapping) -> ImageRecord:
-    """The image in a row that holds `IMAGE_COLUMNS`."""
+    """The image in a row that holds `IMAGE_COLUMNS`; what many images share is there once."""
     return ImageRecord(
         image_id=row["image_id"],
         sha256=row["sha256"],
@@ -292,17 +293,21 @@ def image_of(row: RowMapping) -> ImageRecord:
         path=row["path"],
         width=row["width"],
         height=row["height"],
-        format=row["format"],
+        format=intern(row["format"]),
         jpeg_quality=row["jpeg_quality"],
         phash=row["phash"],
         cluster=row["cluster"],
-        group=row["photo_group"],
+        group=intern(row["photo_group"]),
         label=row["label"],
-        generator=row["generator"],
-        source=row["source"],
+        generator=_shared(row["generator"]),
+        source=intern(row["source"]),
         size_bytes=row["size_bytes"],
-        subsampling=row["subsampling"],
+        subsampling=_shared(row["subsampling"]),
     )
+
+
+def _shared(text: str | None) -> str | None:
+    return None if text is None else intern(text)
 
 
 def _image_values(record: ImageRecord) -> dict[str, Any]:

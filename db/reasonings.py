@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from sys import intern
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
@@ -84,7 +85,7 @@ def _findings_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceFi
     for reasoning_id, position, category, evidence, points_to in rows:
         findings[reasoning_id].append(
             TraceFinding(
-                category=category,
+                category=intern(category),
                 evidence=evidence,
                 points_to=points_to,
                 region=regions.get((reasoning_id, position)),
