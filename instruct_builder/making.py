@@ -11,7 +11,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from core.errors import ConfigError
-from instruct_builder.memory import do_without_pandas, give_back
+from instruct_builder.memory import be_slim, give_back
 from instruct_builder.staging import Range, Staging
 from instruct_builder.stopwatch import Stopwatch
 
@@ -44,7 +44,7 @@ class Making:
             yield Hands(self.hand_out, self.report)
             return
         spawn = get_context("spawn")
-        with ProcessPoolExecutor(size, mp_context=spawn, initializer=do_without_pandas) as pool:
+        with ProcessPoolExecutor(size, mp_context=spawn, initializer=be_slim) as pool:
             try:
                 yield PoolOfHands(None, self.report, pool, size)
             except BrokenProcessPool:

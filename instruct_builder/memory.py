@@ -43,7 +43,11 @@ class _WithoutPandas:
         return None
 
 
-def do_without_pandas() -> None:
-    """For processes that only plan and make: pyarrow imports pandas, if it can, with its first
-    array, which takes half a second and 30 MiB."""
+def be_slim() -> None:
+    """For processes that only plan and make.
+
+    pyarrow imports pandas, if it can, with its first array, which takes half a second and 30 MiB;
+    its own allocator keeps 40 MiB more of what was freed than the system's does.
+    """
     sys.meta_path.insert(0, _WithoutPandas)
+    pa.set_memory_pool(pa.system_memory_pool())

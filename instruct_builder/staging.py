@@ -346,15 +346,14 @@ def _load(folder: Path, kind: type) -> dict[str, Any]:
 def _save_texts(folder: Path, texts: Mapping[str, pa.Array]) -> None:
     folder.mkdir()
     for name, column in texts.items():
-        table = pa.table({name: column})
-        with pa.ipc.new_file(str(folder / f"{name}.arrow"), table.schema) as file:
-            file.write_table(table)
+        batch = pa.record_batch({name: column})
+        with pa.ipc.new_file(str(folder / f"{name}.arrow"), batch.schema) as file:
+            file.write_batch(batch)
 
 
 def _load_texts(folder: Path) -> dict[str, pa.Array]:
     loaded = {}
     for path in sorted(folder.glob("*.arrow")):
         with pa.memory_map(str(path)) as source:
-            column = pa.ipc.open_file(source).read_all().column(0)
-        loaded[path.stem] = column.combine_chunks()
+            loaded[path.stem] = pa.ipc.open_file(source).get_batch(0).column(0)
     return loaded
