@@ -147,7 +147,7 @@ def build(  # noqa: PLR0913 - a use case and its options
             with watch.part("checking"):
                 found = _check(staging, selection, spec, making).facts()
             found |= facts.checks | (shortcuts or _find_shortcuts(selection, audit, watch))
-            with watch.part("publishing"):
+            with watch.part("publishing"), uncollected():
                 checked = facts.model_copy(update={"checks": found})
                 manifest = _publish(out, staging, selection, spec, checked, store)
     return BuildSummary(folder=out, manifest=manifest, unchanged=False, spent=watch.spent)

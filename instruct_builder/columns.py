@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.records import Authenticity, Confidence, ReasoningChain, TraceFinding
+from core.records import Authenticity, Confidence, ReasoningChain
 from core.sentences import ODD, as_sentences
 from core.taxonomy import Taxonomy
 from instruct_builder.hashing import Mask, Numbers, Shorts, ordered, split_digits
@@ -210,7 +210,8 @@ def columns_of(chains: Iterable[ReasoningChain], taxonomy: Taxonomy) -> Chains:
     _, kept = np.unique(group * (len(findings) + 1) + said, return_index=True)
     kept.sort()
     owner, group, texts = owner[kept], group[kept], texts.take(pa.array(kept))
-    bounds = [_bounds_of(findings[place]) for place in kept.tolist()]
+    regions = [findings[place].region for place in kept.tolist()]
+    bounds = [region.bounding_box() if region else None for region in regions]
     entry, evidence = _by_category(group, texts)
     table = np.full(len(chains) * len(code_of), NOWHERE, dtype=np.int32)
     table[entry] = np.arange(len(entry))
@@ -254,10 +255,6 @@ def _by_category(group: Positions, texts: pa.Array) -> tuple[Positions, pa.Array
     starts = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(entry)))])
     in_order = texts.take(pa.array(ordered(place)))
     return entry[order], pc.binary_join(_lists(starts, in_order), " ")
-
-
-def _bounds_of(finding: TraceFinding) -> Bounds | None:
-    return finding.region.bounding_box() if finding.region else None
 
 
 def _name_places(bounds: Sequence[Bounds | None]) -> pa.Array:

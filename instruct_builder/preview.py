@@ -14,7 +14,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.errors import DataError
-from core.ids import unit_interval
 from core.recipe import is_simulated
 from core.records import Authenticity, ImageRecord, Instruction, ReasoningChain, Split, TraceFinding
 from core.taxonomy import Taxonomy
@@ -65,12 +64,12 @@ class Scenes:
 
 
 def choose_members(members: Sequence[Member], number: int) -> list[Member]:
-    """Photographs and fakes in turn, the fakes from every generator in turn, by hash."""
+    """Photographs and fakes in turn, the fakes from every generator in turn, by id: a hash."""
     by_maker: dict[str, list[Member]] = defaultdict(list)
-    for member in sorted(members, key=lambda m: unit_interval("preview", m.image.image_id)):
+    mixed = sorted(members, key=lambda m: m.image.image_id)
+    for member in mixed:
         by_maker[member.image.generator or ""].append(member)
-    real = [m for m in members if m.image.label is Authenticity.REAL]
-    real.sort(key=lambda m: unit_interval("preview", m.image.image_id))
+    real = [m for m in mixed if m.image.label is Authenticity.REAL]
     fakes = _in_turn([by_maker[maker] for maker in sorted(by_maker) if maker])
     return _in_turn([real, fakes])[:number]
 
