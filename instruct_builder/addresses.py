@@ -132,5 +132,5 @@ def _explained(address: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise ConfigError(f"{shown(address)}: there is nothing there") from None
-    except (ImportError, ValueError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - what a store's client raises is its own
         raise ConfigError(f"{shown(address)}: {shown(' '.join(str(error).split()))}") from None

@@ -28,7 +28,7 @@ def project_of_chains(
     return project
 
 
-def build_command(project: Project, out: Path, *, rows: int, workers: int = 1) -> list[str]:
-    """The arguments of one build."""
+def build_command(project: Project, out: Path | str, *, rows: int, workers: int = 1) -> list[str]:
+    """The arguments of one build, to a folder or an address."""
     return ["build", "--recipe", str(project.recipe), "--min-review", "draft", "--out", str(out),
             "--rows", str(rows), "--workers", str(workers)]  # fmt: skip
