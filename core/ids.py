@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from typing import Any
 
 DIGEST_CHARACTERS = 20  # 80 bits: a collision among 10^9 records has a chance below 10^-6
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no spaces, no ASCII escapes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """JSON with one spelling per value: sorted keys, no spaces, no ASCII escapes.
+
+    A record is an object of its fields.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=fields_of
+    )
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are; `asdict` copies all that is in them."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def sha256_text(text: str) -> str:

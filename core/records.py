@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from core.ids import content_id, sha256_bytes
 
@@ -377,7 +377,12 @@ class RequestText:
             for field in fields(cls)
             if field.name != "text_id"
         }
-        return cls(text_id=content_id("text", said), **said)
+        return _named_text(**said)
+
+
+@lru_cache(maxsize=64, typed=True)  # 0 and 0.0 are spelt differently
+def _named_text(**said: Any) -> RequestText:
+    return RequestText(text_id=content_id("text", said), **said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Text
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.types import TypeDecorator
 
+from core.ids import fields_of
 from core.records import View
 
 NANO = 1_000_000_000
@@ -27,6 +27,8 @@ def storable(text: str) -> str:
 
     Inside JSON text this is the character's own escape, so a raw reply keeps its meaning.
     """
+    if text.isascii() and "\0" not in text:
+        return text
     return UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -110,7 +112,7 @@ class Views(TypeDecorator[tuple[View, ...]]):
     def process_bind_param(
         self, value: tuple[View, ...] | None, dialect: Dialect
     ) -> list[dict[str, Any]] | None:
-        return None if value is None else [asdict(view) for view in value]
+        return None if value is None else [fields_of(view) for view in value]
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[View, ...] | None:
         return None if value is None else tuple(View(**fields) for fields in value)

@@ -56,6 +56,8 @@ class Desk:
     worker: str
     stop: threading.Event = field(default_factory=threading.Event)
     """while set, nothing more is sent and what was not sent is given back"""
+    shift_ended: threading.Event = field(default_factory=threading.Event)
+    """set when this process has drafted for a while, for whoever waits for the end"""
     failures: list[Exception] = field(default_factory=list)
     """what stopped the campaign in this process; known even where the database cannot be told"""
 

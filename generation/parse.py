@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -68,7 +68,7 @@ def parse_draft(
     """
     check_whole(reply)
     parsed = read_json(reply.content or "", _Reply)
-    unknown = sorted({f.category for f in parsed.findings if f.category not in taxonomy})
+    unknown = sorted({finding.category for finding in parsed.findings}.difference(taxonomy.ids))
     if unknown:
         raise DataError(f"unknown trace category: {shorten(', '.join(unknown))}")
     if label is not None and parsed.verdict is not label:
@@ -130,7 +130,7 @@ def reread(draft: Draft, reasoning: Reasoning, reply: TeacherReply) -> Draft:
 
 def _draft_id(place: Claim | Draft, reasoning: Reasoning, reply: TeacherReply) -> str:
     whose = (place.campaign_id, place.arm, place.image_id)
-    return content_id("draft", *whose, reply.request_hash, asdict(reasoning))
+    return content_id("draft", *whose, reply.request_hash, reasoning)
 
 
 def read_json(content: str, model: type[Model]) -> Model:

@@ -72,6 +72,8 @@ def draft_task(teacher: str, campaign_id: str, recipe: str, rehearsal_url: str |
         desk.failures.append(error)
         _stop(desk.database, campaign_id, error)
         raise
+    finally:
+        desk.shift_ended.set()
     log.info("drafted %d, quarantined %d, gave back %d for %s", *done, teacher)
     let_go_on(desk.database, desk.recipe)
     is_ending = desk.stop.is_set() or is_leaving()

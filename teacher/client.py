@@ -7,7 +7,9 @@ import ipaddress
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -71,6 +73,7 @@ class Teacher:
     def __init__(
         self, base_url: str, api_key: str | None = None, *, timeout_s: float = 120.0
     ) -> None:
+        import httpx2
         import openai
 
         self.base_url = _checked_address(base_url)
@@ -78,18 +81,22 @@ class Teacher:
         self._timeout_s = timeout_s
         key = None if api_key is None else _checked_key(api_key)
         timeout = openai.Timeout(timeout_s, connect=min(CONNECT_SECONDS, timeout_s))
-        self._connections = openai.DefaultHttpx2Client(
+        trust_env = not is_loopback(base_url)
+        connect = partial(
+            openai.DefaultHttpx2Client,
             timeout=timeout,
-            trust_env=not is_loopback(base_url),
+            trust_env=trust_env,
+            verify=httpx2.create_ssl_context(trust_env=trust_env),
             follow_redirects=False,
             event_hooks={"request": [_keep_headers(key)]},
         )
+        self._lines = _Lines(connect)
         self._client = openai.OpenAI(
             base_url=self.base_url,
             api_key=key or NO_KEY,
             max_retries=0,
             timeout=timeout,
-            http_client=self._connections,
+            http_client=connect(),
         )
         base = self._client.base_url
         self._chat_url = base.copy_with(raw_path=base.raw_path + CHAT)
@@ -104,6 +111,7 @@ class Teacher:
         trace: TracebackType | None,
     ) -> None:
         self._client.close()
+        self._lines.close()
 
     def send(self, request: TeacherRequest) -> TeacherReply:
         """One call, no retry. A body that cannot be read is a reply too: it was paid for."""
@@ -134,7 +142,7 @@ class Teacher:
             )
 
     def _post(self, body: bytes) -> httpx2.Response:
-        """Send a chat request over the library's connections, past its types and options.
+        """Send a chat request over a line of its own, past the library's types and options.
 
         Those would take as much time again as all the rest of the call.
         """
@@ -142,7 +150,8 @@ class Teacher:
         import openai
 
         try:
-            response = self._connections.post(self._chat_url, content=body, headers=JSON_BODY)
+            with self._lines.lend() as line:
+                response = line.post(self._chat_url, content=body, headers=JSON_BODY)
         except httpx2.TimeoutException as error:
             raise openai.APITimeoutError(error.request) from error
         except httpx2.HTTPError as error:
@@ -186,6 +195,32 @@ class Teacher:
         if issubclass(kind, TransientError):
             return kind(said, retry_after=retry_after(error.response.headers))
         return kind(said)
+
+
+class _Lines:
+    """Connections that are kept, each lent to one caller at a time; the last one back goes first.
+
+    A pool that all callers share looks at each of its connections whenever one is wanted.
+    """
+
+    def __init__(self, connect: Callable[[], httpx2.Client]) -> None:
+        self._connect = connect
+        self._idle: list[httpx2.Client] = []
+
+    @contextmanager
+    def lend(self) -> Iterator[httpx2.Client]:
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = self._connect()
+        try:
+            yield line
+        finally:
+            self._idle.append(line)
+
+    def close(self) -> None:
+        for line in self._idle:
+            line.close()
 
 
 def read_reply(

@@ -109,7 +109,8 @@ def _wait(
     look_seconds = 0.0
     while seen.done < seen.total:
         report(seen)
-        time.sleep(max(POLL_SECONDS, POLL_PAUSE * look_seconds))
+        desk.shift_ended.wait(max(POLL_SECONDS, POLL_PAUSE * look_seconds))
+        desk.shift_ended.clear()
         started = time.monotonic()
         _raise_if_stopped(desk)
         now = progress(desk.database, campaign)

@@ -34,6 +34,8 @@ class Heard:
     path: str
     headers: dict[str, str]
     body: bytes
+    port: int
+    """of the client, which tells connections apart"""
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -69,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.next_answer(Heard(self.path, headers, body))
+        answer = self.server.next_answer(Heard(self.path, headers, body, self.client_address[1]))
         time.sleep(answer.delay_s)
         self.send_response(answer.status)
         for name, value in answer.headers.items():

@@ -284,6 +284,17 @@ def test_many_threads_share_one_teacher(server: ScriptedServer) -> None:
     assert [r.request_hash for r in replies] == [request_hash(r) for r in requests]
     asked = {h.payload["messages"][1]["content"][0]["text"] for h in server.heard}
     assert asked == {request.question for request in requests}
+    assert len({heard.port for heard in server.heard}) <= 16
+
+
+def test_a_connection_is_kept_also_after_a_refusal(server: ScriptedServer) -> None:
+    server.answers = [failure(500), completion()]
+    with Teacher(server.base_url) as teacher:
+        with pytest.raises(TransientError):
+            teacher.send(make_request())
+        teacher.send(make_request())
+        teacher.send(make_request())
+    assert len({heard.port for heard in server.heard}) == 1
 
 
 @pytest.mark.parametrize(
