@@ -102,7 +102,8 @@ def _body(facts: ExportFacts) -> Iterator[str]:
         "fractions of width and height, or `mask` in the uncompressed run lengths of COCO. "
         "`blind_labels` is what experts said before they were told anything, `guidance` the "
         "categories that steered the teacher, `prompt` what it was told, `exemplar_ids` its "
-        "demonstrations, `corrections` what experts did with each trace of its draft."
+        "demonstrations, `corrections` what experts did with each trace of its draft, "
+        "`merged_teachers` whose findings the teacher worded where a program has counted votes."
     )
     yield ""
     yield PICTURES[facts.images]

@@ -361,6 +361,25 @@ def rescue(session: Session, work_id: str) -> bool:
     return bool(change(session, aside.values(state=WorkState.DRAFTED, reason=None)))
 
 
+def renew(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
+    """What an arm drafted or set aside of these images is due again; returns how many moved."""
+    done = (*IN_HAND, WorkState.CHAINED, WorkState.QUARANTINED)
+    return sum(
+        change(
+            session,
+            update(WorkRow)
+            .where(
+                WorkRow.campaign_id == campaign_id,
+                WorkRow.arm == arm,
+                WorkRow.image_id.in_(batch),
+                WorkRow.state.in_(done),
+            )
+            .values(state=WorkState.NEW, reason=None, tries=0),
+        )
+        for batch in batches(sorted(image_ids))
+    )
+
+
 def mark_chained(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
     """Drafted and reviewed images of an arm have their chain; returns how many moved."""
     return sum(

@@ -332,7 +332,8 @@ def reparse_command(recipe: RecipeOption = DEFAULT_RECIPE, as_json: JsonOption =
     """Read the stored replies again with the present parser; sends nothing and costs nothing.
 
     Drafts that read differently now are superseded, unless experts have corrected them. Images that
-    were set aside are rescued where one of their replies can be used now.
+    were set aside are rescued where one of their replies can be used now. Where an arm has merged
+    drafts that were superseded since, its images are due again, for `draft`.
     """
     settings, database = _open()
     chosen = configured_recipe(recipe, settings)

@@ -127,10 +127,8 @@ class Brief:
         if isinstance(said, Topic):
             return ImageTopic(image_id=work.image_id, said_by=reply.model, topic=said.id)
         return replace(
-            draft_of(said, reply, rendered, work=work),
+            draft_of(said, reply, rendered, work=work, merged=self.drafts),
             glaring=glaring_in(reply) if self.topic and not self.arm.merge else (),
-            merged=tuple(draft.draft_id for draft in self.drafts),
-            merged_teachers=tuple(dict.fromkeys(draft.teacher for draft in self.drafts)),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, TypeVar
 
@@ -103,10 +104,12 @@ def draft_of(
     rendered: Rendered,
     *,
     work: Claim,
+    merged: Sequence[Draft] = (),
 ) -> Draft:
-    """The draft that a reply holds, with what its teacher was shown."""
+    """The draft that a reply holds, with what its teacher was shown or which drafts it merges."""
+    merged_ids = tuple(draft.draft_id for draft in merged)
     return Draft(
-        draft_id=_draft_id(work, reasoning, reply),
+        draft_id=_draft_id(work, reasoning, reply, merged_ids),
         image_id=work.image_id,
         attempt_id=reply.attempt_id,
         campaign_id=work.campaign_id,
@@ -119,18 +122,23 @@ def draft_of(
         seen=rendered.seen,
         bytes_sent=rendered.bytes_sent,
         request_text_id=rendered.text.text_id,
+        merged=merged_ids,
+        merged_teachers=tuple(dict.fromkeys(draft.teacher for draft in merged)),
         reasoning=reasoning,
     )
 
 
 def reread(draft: Draft, reasoning: Reasoning, reply: TeacherReply) -> Draft:
     """The draft as `reasoning`, a later reading of its reply, has it."""
-    return replace(draft, draft_id=_draft_id(draft, reasoning, reply), reasoning=reasoning)
+    draft_id = _draft_id(draft, reasoning, reply, draft.merged)
+    return replace(draft, draft_id=draft_id, reasoning=reasoning)
 
 
-def _draft_id(place: Claim | Draft, reasoning: Reasoning, reply: TeacherReply) -> str:
+def _draft_id(
+    place: Claim | Draft, reasoning: Reasoning, reply: TeacherReply, merged: Sequence[str]
+) -> str:
     whose = (place.campaign_id, place.arm, place.image_id)
-    return content_id("draft", *whose, reply.request_hash, reasoning)
+    return content_id("draft", *whose, reply.request_hash, reasoning, *merged)
 
 
 def read_json(content: str, model: type[Model]) -> Model:

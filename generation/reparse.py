@@ -16,7 +16,7 @@ from db.images import images_by_id
 from db.ledger import drafts, replies_about, replies_of_attempts, save_drafts, stored_replies
 from db.request_texts import keep_request_text
 from db.reviews import corrections
-from db.work import campaign_id_of, rescue, set_aside
+from db.work import campaign_id_of, renew, rescue, set_aside
 from generation.brief import Brief, briefs_for
 from generation.parse import reread
 from generation.prompt import Rendered
@@ -41,6 +41,8 @@ class Reparsed:
     rescued: int = 0
     """images set aside before, with a draft now"""
     still_aside: int = 0
+    outdated: int = 0
+    """images whose drafts are others than those that were merged: due again in the merging arm"""
 
 
 def reparse(database: Database, store: ImageStore, recipe: Recipe) -> Reparsed:
@@ -48,9 +50,10 @@ def reparse(database: Database, store: ImageStore, recipe: Recipe) -> Reparsed:
 
     A draft whose reply reads differently is superseded, unless an expert has corrected it. An
     image that was set aside gets its draft from the first of its replies that can be used now.
+    What other drafts than the present ones were merged into is left to the next drafting.
     """
     done = Reparsed()
-    for arm in recipe.arms:
+    for arm in sorted(recipe.arms, key=lambda arm: arm.merge is not None):
         if arm.sorts:
             continue  # it drafts nothing
         for block in _blocks_of_drafts(database, campaign_id_of(recipe), arm):
@@ -78,10 +81,13 @@ def _read_again(
         corrected = {c.draft_id for many in corrections(session, image_ids).values() for c in many}
         replies = replies_of_attempts(session, [draft.attempt_id for draft in block])
     briefs = briefs_for(database, recipe, arm, list(images.values()))
-    changed = []
+    changed, outdated = [], []
     for draft in block:
         if draft.draft_id in corrected:
             done.corrected += 1
+            continue
+        if draft.merged != tuple(each.draft_id for each in briefs[draft.image_id].drafts):
+            outdated.append(draft.image_id)
             continue
         if draft.attempt_id not in replies:
             continue  # withdrawn since the draft was read
@@ -95,10 +101,11 @@ def _read_again(
             done.unchanged += 1
         else:
             changed.append(again)
-    if not changed:
+    if not changed and not outdated:
         return
     with database.write() as session:
         done.superseded += len(save_drafts(session, changed))
+        done.outdated += renew(session, campaign_id_of(recipe), arm.name, outdated)
 
 
 def _rescue(
@@ -114,6 +121,7 @@ def _rescue(
         images = images_by_id(session, image_ids)
         replies = replies_about(session, campaign_id_of(recipe), arm.name, image_ids)
     briefs = briefs_for(database, recipe, arm, list(images.values()))
+    unasked: list[str] = []
     for work in aside:
         image, brief = images[work.image_id], briefs[work.image_id]
         try:
@@ -121,6 +129,9 @@ def _rescue(
             rendered = brief.render(store.read(image.path))
             elsewhere = _paid_elsewhere(database, rendered, arm)
             known = [*replies.get(work.image_id, ()), *elsewhere]
+            if arm.merge and not known:  # it lacked drafts, and was not asked
+                unasked.append(work.image_id)
+                continue
             reasoning, reply = _first_usable(known, brief)
         except DataError:
             done.still_aside += 1
@@ -132,6 +143,9 @@ def _rescue(
                 assert isinstance(draft, Draft)
                 save_drafts(session, [draft])
                 done.rescued += 1
+    if unasked:
+        with database.write() as session:
+            done.outdated += renew(session, campaign_id_of(recipe), arm.name, unasked)
 
 
 def _paid_elsewhere(database: Database, rendered: Rendered, arm: Arm) -> list[TeacherReply]:

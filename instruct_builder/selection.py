@@ -170,7 +170,7 @@ def state_facts(selection: Selection, spec: Spec) -> BuildFacts:
         recipe=RecipeStamp(name=spec.recipe.name, digest=spec.recipe.digest),
         builder_digest=_builder_digest(),
         seed=spec.seed,
-        chains_digest=_chains_digest(selection.members),
+        chains_digest=_chains_digest(selection),
         arms=spec.arms,
         min_review=spec.min_review,
         rows_asked=spec.rows,
@@ -230,12 +230,13 @@ def _simulated(members: Sequence[Member], recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name in sorted(recipe.settings.demo.generators) if name in used)
 
 
-def _chains_digest(members: Sequence[Member]) -> str:
-    """Over the ordered chains, their images and splits: whatever can change a row."""
+def _chains_digest(selection: Selection) -> str:
+    """Over the ordered chains, their images, topics and splits: whatever can change the set."""
     lines = (
         content_id("row", m.chain.chain_id, m.image.path, m.image.sha256, m.image.label,
-                   m.image.generator, m.image.source, m.image.cluster, m.image.group, m.split)
-        for m in members
+                   m.image.generator, m.image.source, m.image.cluster, m.image.group, m.split,
+                   *filter(None, [selection.topics.get(m.image.image_id)]))
+        for m in selection.members
     )  # fmt: skip
     return sha256_text("\n".join(lines))
 

@@ -88,6 +88,8 @@ class Checkpointed:
     """None: the run had no validation images of both classes"""
     digest: str
     """SHA-256 of `checkpoint.json`, which names every file with its own"""
+    simulated_generators: tuple[str, ...]
+    """programs whose images it learnt as fakes"""
 
 
 def open_checkpoint(folder: Path) -> Checkpointed:
@@ -111,7 +113,13 @@ def open_checkpoint(folder: Path) -> Checkpointed:
     )
     fitted = manifest.get("calibration")
     calibration = Calibration(**fitted) if fitted else None
-    return Checkpointed(assembly, verdict, calibration, sha256_of(folder / CHECKPOINT_MANIFEST))
+    return Checkpointed(
+        assembly,
+        verdict,
+        calibration,
+        digest=sha256_of(folder / CHECKPOINT_MANIFEST),
+        simulated_generators=tuple(manifest.get("simulated_generators", ())),
+    )
 
 
 def store_calibration(folder: Path, calibration: Calibration) -> None:

@@ -214,6 +214,7 @@ class EndpointScorer:
 
     reduce: str | None = "stated probability"
     calibration: Calibration | None = None
+    simulated_generators: tuple[str, ...] = ()
 
     def __init__(self, connection: Connection) -> None:
         prompts = connection.prompts

@@ -40,7 +40,6 @@ from training.robustness import read_grid, score_changed
 from training.scorers import CheckpointScorer, ReplyScorer, Scorer, read_scores
 
 if TYPE_CHECKING:
-    from training.calibrate import Calibration
     from training.checkpoint import Checkpointed
     from training.endpoint import Endpoint
     from training.evaluation import EvaluationFolder
@@ -359,15 +358,7 @@ def evaluate_scores(path: Path, benchmark: Benchmark, options: Options) -> Evalu
 
 def score(scorer: Scorer, benchmark: Benchmark, options: Options) -> EvaluationFolder:
     """Score what is not scored yet; a folder of another evaluation is refused."""
-    folder = _start(
-        options,
-        benchmark,
-        scorer=scorer.name,
-        digest=scorer.digest,
-        prompt=scorer.prompt,
-        reduce=scorer.reduce,
-        calibration=scorer.calibration,
-    )
+    folder = _start(options, benchmark, name=scorer.name, digest=scorer.digest, scorer=scorer)
     _score_all(scorer, benchmark, folder, options.limit)
     if options.changes:
         score_changed(scorer, benchmark, folder, options.changes, limit=options.limit)
@@ -380,7 +371,7 @@ def take_replies(paths: Sequence[Path], benchmark: Benchmark, options: Options) 
     replies = read_replies(paths, questions)
     digest = sha256_bytes("".join(sha256_of(path) for path in paths).encode())
     name = ", ".join(map(str, paths))
-    folder = _start(options, benchmark, scorer=name, digest=digest)
+    folder = _start(options, benchmark, name=name, digest=digest)
     there = folder.replies()
     rows = [
         as_row(each, model=name, digest=digest)
@@ -399,7 +390,7 @@ def take_masks(path: Path, benchmark: Benchmark, options: Options) -> Evaluation
 
     if options.changes or options.ask:
         raise ConfigError("--masks alone name no model: it can be asked nothing, nor try changes")
-    return _start(options, benchmark, scorer=str(path), digest=digest_of(path))
+    return _start(options, benchmark, name=str(path), digest=digest_of(path))
 
 
 def _open(data: Path, layout: str, images: Path | None) -> Benchmark:
@@ -426,11 +417,9 @@ def _start(
     options: Options,
     benchmark: Benchmark,
     *,
-    scorer: str,
+    name: str,
     digest: str,
-    prompt: str | None = None,
-    reduce: str | None = None,
-    calibration: Calibration | None = None,
+    scorer: Scorer | None = None,
 ) -> EvaluationFolder:
     from training.evaluation import Asked, EvaluationFolder
 
@@ -441,12 +430,13 @@ def _start(
             layout=collection.layout,
             because=collection.reason,
             licence=collection.licence,
-            scorer=scorer,
+            scorer=name,
             digest=digest,
-            prompt=prompt,
-            reduce=reduce,
+            prompt=scorer and scorer.prompt,
+            reduce=scorer and scorer.reduce,
             limit=options.limit,
-            calibration=calibration,
+            calibration=scorer and scorer.calibration,
+            simulated_generators=scorer.simulated_generators if scorer else (),
         )
     )
     return folder

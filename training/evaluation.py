@@ -41,6 +41,8 @@ class Asked:
     reduce: str | None
     limit: int | None
     calibration: Calibration | None
+    simulated_generators: tuple[str, ...] = ()
+    """programs whose images the checkpoint learnt as fakes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ class EvaluationFolder:
         except (OSError, ValueError):
             raise ConfigError(f"{self.path} holds no evaluation: {EVALUATION} is missing") from None
         fitted = values.pop("calibration")
-        return Asked(**values, calibration=Calibration(**fitted) if fitted else None)
+        simulated = tuple(values.pop("simulated_generators", ()))
+        return Asked(
+            **values,
+            calibration=Calibration(**fitted) if fitted else None,
+            simulated_generators=simulated,
+        )
 
     def done(self) -> Done:
         """The predictions and refusals that are there."""

@@ -289,6 +289,11 @@ def caveats(evaluation: Evaluation) -> list[str]:
             f"Simulated generators: {', '.join(simulated)}. Their figures say nothing about real "
             "ones."
         )
+    if learnt := evaluation.asked.simulated_generators:
+        lines.append(
+            f"The checkpoint learnt fakes of simulated generators ({', '.join(learnt)}): its "
+            "figures say nothing about a detector that has learnt from real ones."
+        )
     if evaluation.overlaps is None:
         lines.append(
             "Whether these images were trained on was not checked: name the shards with --shards."

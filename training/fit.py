@@ -17,6 +17,7 @@ import typer
 
 from core.errors import ConfigError
 from core.records import Split
+from imaging.simulate import GENERATORS
 from training.adapters import gather_saved
 from training.checkpoint import drop_checkpoints, open_checkpoint, save_checkpoint
 from training.config import Saving, TrainingConfig
@@ -118,6 +119,9 @@ class Fit:
         facts = {
             "title": self.config.title,
             "scoring": scoring_facts(self.config.scoring, self.verdict),
+            "simulated_generators": sorted(
+                {image.generator for image in self.inputs.of(Split.TRAIN)} & set(GENERATORS)
+            ),
         }
         several = self.processes.count > 1
         weights = gather_saved(self.assembly) if several else None

@@ -29,6 +29,8 @@ class Scorer(Protocol):
     prompt: str | None
     reduce: str | None
     calibration: Calibration | None
+    simulated_generators: tuple[str, ...]
+    """programs whose images it is known to have learnt as fakes"""
 
     def score(self, images: Sequence[Examined]) -> list[Score]:
         """One for each image."""
@@ -52,6 +54,7 @@ class CheckpointScorer:
         self.prompt: str | None = opened.verdict.text
         self.reduce: str | None = opened.verdict.reduce
         self.calibration = opened.calibration
+        self.simulated_generators = opened.simulated_generators
         self._opened = opened
 
     def score(self, images: Sequence[Examined]) -> list[Score]:
@@ -106,6 +109,7 @@ class FileScorer:
     prompt: str | None = None
     reduce: str | None = None
     calibration: Calibration | None = None
+    simulated_generators: tuple[str, ...] = ()
 
     def __init__(self, path: Path, log_odds: dict[str, float], digest: str) -> None:
         self.name, self.digest = str(path), digest

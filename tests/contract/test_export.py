@@ -74,6 +74,7 @@ class Place:
             store_draft(
                 self.database, campaign_id, image, make_finding(), make_finding("edge"),
                 request_text_id=TOLD.text_id, exemplar_ids=("fake-1", "real-1"),
+                merged=("draft-1", "draft-2"), merged_teachers=("model-1", "model-2"),
             )
             for image in self.images
         ]  # fmt: skip
@@ -141,6 +142,7 @@ def test_a_row_holds_all_that_led_to_a_chain(place: Place, tmp_path: Path) -> No
         "demo", image.generator, str(image.label),
     ]  # fmt: skip
     assert (first["teacher"], first["arm"]) == (draft.teacher, draft.arm)
+    assert first["merged_teachers"] == ["model-1", "model-2"]
     assert first["blind_labels"] == [
         {"expert": "expert-1", "verdict": "fake", "is_right": True, "confidence": "high",
          "categories": ["texture", "edge"]},

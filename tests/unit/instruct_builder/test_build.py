@@ -13,19 +13,29 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from core.errors import ConfigError
-from core.recipe import Recipe, TeacherTerms
-from core.records import Authenticity, BenchmarkImage, ImageRecord, ReviewLevel, Source, Split
+from core.recipe import RECIPES, Recipe, TeacherTerms, load_recipe
+from core.records import (
+    Authenticity,
+    BenchmarkImage,
+    ImageRecord,
+    ImageTopic,
+    ReviewLevel,
+    Source,
+    Split,
+)
 from core.settings import load_settings
 from core.split import assign_splits
 from db.benchmarks import save_benchmark_hashes
 from db.engine import Database, open_database
 from db.images import save_source
 from db.tombstones import withdraw
+from db.topics import save_topics
 from imaging.store import ImageStore
 from instruct_builder.__main__ import app
 from instruct_builder.build import BuildSummary, build
 from instruct_builder.manifest import warnings_of
 from instruct_builder.shards import ShardSet, verify
+from instruct_builder.topics import read_topics
 from tests.unit.instruct_builder.specimens import Pair, make_pair, make_pairs, recipe
 from tests.unit.instruct_builder.stored import store_pairs
 from tests.unit.records import make_image, make_tombstone
@@ -204,6 +214,22 @@ def test_a_withdrawn_image_is_left_out_and_named(
     assert again.manifest.chains == again.manifest.images == 29
     assert verify(out) == []
     assert build(database, small_recipe, store, out, min_review=LOW).unchanged
+
+
+def test_a_set_is_built_again_when_another_topic_is_said_of_an_image(
+    database: Database, store: ImageStore, small_recipe: Recipe, out: Path
+) -> None:
+    known = small_recipe.model_copy(update={"topics": load_recipe(RECIPES / "fakeclue").topics})
+    pairs = make_pairs(30)
+    store_pairs(database, pairs)
+    image_id = pairs[7][1].image_id
+    for topic in ("animal", "scene"):
+        said = ImageTopic(image_id=image_id, said_by="collection", topic=topic)
+        with database.write() as session:
+            save_topics(session, [said])
+        assert not build(database, known, store, out, min_review=LOW).unchanged
+        assert read_topics(out) == {image_id: topic}
+    assert build(database, known, store, out, min_review=LOW).unchanged
 
 
 def test_a_damaged_or_outdated_set_is_built_again(

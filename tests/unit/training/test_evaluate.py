@@ -79,6 +79,16 @@ def test_an_evaluation_scores_every_image_and_says_what_it_could_not_read(evalua
             assert line["log_likelihood_ratio"] == pytest.approx(ratio)
 
 
+def test_what_a_checkpoint_learnt_from_programs_is_said_on_other_images_too(
+    evaluated: Path,
+) -> None:
+    asked = json.loads((evaluated / "evaluation.json").read_text())
+    assert asked["simulated_generators"] == [STRIPES]
+    page = (evaluated / "report.html").read_text()
+    assert "Simulated generators" not in page
+    assert f"learnt fakes of simulated generators ({STRIPES})" in page
+
+
 def test_file_names_are_text_in_the_report(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
