@@ -432,10 +432,10 @@ def _start(
             licence=collection.licence,
             scorer=name,
             digest=digest,
-            prompt=scorer and scorer.prompt,
-            reduce=scorer and scorer.reduce,
+            prompt=scorer.prompt if scorer else None,
+            reduce=scorer.reduce if scorer else None,
             limit=options.limit,
-            calibration=scorer and scorer.calibration,
+            calibration=scorer.calibration if scorer else None,
             simulated_generators=scorer.simulated_generators if scorer else (),
         )
     )

@@ -120,7 +120,7 @@ class Fit:
             "title": self.config.title,
             "scoring": scoring_facts(self.config.scoring, self.verdict),
             "simulated_generators": sorted(
-                {image.generator for image in self.inputs.of(Split.TRAIN)} & set(GENERATORS)
+                set(GENERATORS) & {image.generator for image in self.inputs.of(Split.TRAIN)}
             ),
         }
         several = self.processes.count > 1
