@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from uuid import uuid4
 
 from core.errors import ConfigError
 from core.ids import sha256_text
@@ -23,6 +24,7 @@ from training.adapters import digest_of
 from training.config import Augmentation, TrainingConfig
 from training.data import ImageFolder, ImageRef
 from training.preprocessing import describe_preprocessing
+from training.processes import count_here, divide_again, make_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,7 +86,7 @@ class Store(Protocol):
 
 
 class InMemory:
-    """Features kept as long as the run lasts."""
+    """Features kept as long as the run lasts; each of its processes comes to have them all."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Features] = {}
@@ -99,11 +101,12 @@ class InMemory:
         return sum(ref.sha256 in self._kept for ref in refs)
 
     def check_room(self, size: int) -> None:
+        size *= count_here()
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > there:
             raise ConfigError(
                 f"features: {_amount(size)} would not fit into the {_amount(there)} of memory of "
-                "this machine; write features.keep=disk, or features=null"
+                "this machine; name a features.folder, or write features=null"
             )
 
 
@@ -135,7 +138,7 @@ class OnDisk:
         from safetensors.torch import save_file
 
         path = self._path(ref)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{uuid4().hex}.partial")  # others may write the same
         tensors = {str(place): value for place, value in enumerate(features.values)}
         facts = {"sha256": ref.sha256, "tokens": str(features.tokens)}
         with self._writing():
@@ -158,8 +161,9 @@ class OnDisk:
         """Write down what the features are computed with."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(description, indent=2) + "\n"
-            (self.folder / DESCRIPTION).write_text(text, encoding="utf-8")
+            partial = self.folder / f"{uuid4().hex}.partial"
+            partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            partial.rename(self.folder / DESCRIPTION)
 
     def _path(self, ref: ImageRef) -> Path:
         return self.folder / f"{ref.image_id}.safetensors"
@@ -270,7 +274,10 @@ class Tower:
 
 
 class FeatureCache:
-    """Vision features on their way from a store to the steps of a run."""
+    """Vision features on their way from a store to the steps of a run.
+
+    Of several processes each computes those of its images, and keeps them.
+    """
 
     def __init__(self, assembly: Assembly, config: TrainingConfig, images: ImageFolder) -> None:
         """ConfigError where features cannot be kept with these settings."""
@@ -286,13 +293,15 @@ class FeatureCache:
             self._store = on_disk
 
     def plan(self, refs: Sequence[ImageRef]) -> str:
-        """One line about what the features of some images will weigh.
+        """One line about what the features of some images will weigh; every process has to ask.
 
         ConfigError when there is no room for them.
         """
         step = -(-len(refs) // SAMPLED)
         sights = [self.read(ref) for ref in refs[::step]]
+        make_whole(self._assembly.model)
         features = sights[0].features or self._tower.look(sights[0])
+        divide_again(self._assembly.model)
         in_token = features.bytes / features.tokens
         each = in_token * sum(sight.tokens for sight in sights) / len(sights)
         kept = self._store.count(refs)
@@ -313,7 +322,11 @@ class FeatureCache:
         return Sight(ref, tokens, taken, None, pixels)
 
     def complete(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Inputs with features in the place of sights; those that are new are kept."""
+        """Inputs with features in the place of sights; those that are new are kept.
+
+        The model has to learn from them next; every process has to ask.
+        """
+        make_whole(self._assembly.model)
         sights: Sequence[Sight] = inputs["sights"]
         found: dict[str, Features] = {}
         for sight in sights:
@@ -349,7 +362,7 @@ def _combine(sights: Sequence[Sight]) -> dict[str, Any]:
 
 def count_hits(inputs: Mapping[str, Any]) -> int:
     """Images of a batch whose features were kept before it was read."""
-    sights: Sequence[Sight] = inputs["sights"]
+    sights: Sequence[Sight] = inputs.get("sights", ())
     return len({sight.ref.sha256 for sight in sights if sight.features is not None})
 
 

@@ -23,7 +23,7 @@ from training.checkpoint import drop_checkpoints, open_checkpoint, save_checkpoi
 from training.config import Saving, TrainingConfig
 from training.features import FeatureCache, forget
 from training.inputs import Inputs
-from training.loop import StepLog, Training, choose_device
+from training.loop import ALONE, StepLog, Training, choose_device
 from training.model import Assembly
 from training.processes import Processes
 from training.progress import counting
@@ -188,7 +188,7 @@ def train_model(  # noqa: PLR0913 - the parts of a run
         typer.echo(describe_layout(assembly.model, config.data), err=True)
     training = Training(assembly, inputs.rows, inputs.folder, config, processes)
     if training.features is not None:
-        plan_features(training.features, inputs, config)
+        plan_features(training.features, inputs, config, processes)
     fit = Fit(config, inputs, assembly, verdict, folder, processes)
     if resume:
         fit.resume(training)
@@ -221,13 +221,22 @@ def train_model(  # noqa: PLR0913 - the parts of a run
     return _choose(fit, training) if is_first else None
 
 
-def plan_features(features: FeatureCache, inputs: Inputs, config: TrainingConfig) -> None:
+def plan_features(
+    features: FeatureCache, inputs: Inputs, config: TrainingConfig, processes: Processes = ALONE
+) -> None:
     """Say what the features will weigh before any is kept; those of withdrawn images go."""
+    if processes.is_first:
+        _forget_withdrawn(config, inputs)
+    plan = features.plan(inputs.rows.images())
+    if processes.is_first:
+        typer.echo(plan, err=True)
+
+
+def _forget_withdrawn(config: TrainingConfig, inputs: Inputs) -> None:
     if config.features is not None and config.features.folder is not None:
         gone = forget(Path(config.features.folder), inputs.manifest.tombstones)
         if gone:
             typer.echo(f"features of withdrawn images: {gone} deleted", err=True)
-    typer.echo(features.plan(inputs.rows.images()), err=True)
 
 
 def _say_nothing(*_: Any) -> None:

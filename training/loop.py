@@ -112,7 +112,7 @@ class Training:
         self._peak = peak_operations(self._device, config.peak_teraflops)
         self._processes = processes
         self._seconds = 0.0
-        self.features = keep_features(assembly, images, config, processes)
+        self.features = keep_features(assembly, images, config)
         if uses_trees(self._model, config.data):
             use_tree_attention(self._model)
             check_trees(rows, images, assembly, config)
@@ -250,7 +250,7 @@ class Training:
             "gradient_norm": norm,
             "cache_hits": None
             if self.features is None
-            else sum(count_hits(batch.inputs) for batch in step.batches),
+            else sum(each.cache_hits for each in shares),
         }
 
     def _add_gradients(self, step: Step) -> tuple[Tensor, TokenLosses]:
@@ -288,6 +288,7 @@ class Share:
     """by family or form"""
     losses: dict[str, float]
     """their sum"""
+    cache_hits: int
 
     @classmethod
     def of(cls, losses: TokenLosses, step: Step) -> Share:
@@ -301,6 +302,7 @@ class Share:
             plain_tokens=sum(batch.plain_tokens for batch in step.batches),
             answer_tokens=Counter(keys.tolist()),
             losses={key: float(values[keys == key].sum()) for key in sorted(set(step.keys))},
+            cache_hits=sum(count_hits(batch.inputs) for batch in step.batches),
         )
 
 
@@ -418,13 +420,11 @@ class Step:
 
 
 def keep_features(
-    assembly: Assembly, images: ImageFolder, config: TrainingConfig, processes: Processes
+    assembly: Assembly, images: ImageFolder, config: TrainingConfig
 ) -> FeatureCache | None:
     """Where vision features are kept, if the settings ask for it; a ConfigError if they cannot."""
     if config.features is None:
         return None
-    if processes.count > 1:
-        raise ConfigError("features: several processes keep none; write features=null")
     return FeatureCache(assembly, config, images)
 
 

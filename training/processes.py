@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from core.errors import ConfigError
 
@@ -54,6 +55,11 @@ class Processes:
         return self.gather(value)[0]
 
 
+def count_here() -> int:
+    """How many processes of the run this machine has."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def join_processes(device: torch.device) -> Processes:
     """Meet the other processes where `torchrun` started several.
 
@@ -77,10 +83,23 @@ def spread(model: Any) -> None:
 
     ConfigError for weights in 4 bits, which cannot be divided so.
     """
-    from torch.distributed.fsdp import fully_shard
-
     if getattr(model, "is_quantized", False):
         raise ConfigError("lora.quantised: 4-bit weights train in one process; start it alone")
     for layer in model.model.language_model.layers:
         fully_shard(layer)
     fully_shard(model)
+
+
+def make_whole(model: Any) -> None:
+    """Have each process hold all weights outside the decoder layers, until the next step is learnt.
+
+    Every process has to ask. A model that is not divided stays as it is.
+    """
+    if isinstance(model, FSDPModule):
+        model.unshard()
+
+
+def divide_again(model: Any) -> None:
+    """Undo `make_whole`."""
+    if isinstance(model, FSDPModule):
+        model.reshard()

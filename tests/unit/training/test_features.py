@@ -28,7 +28,6 @@ from training.inputs import Inputs
 from training.loop import Training
 from training.losses import token_losses
 from training.model import Assembly
-from training.processes import Processes
 from training.run import prepare_model, prepare_torch, run
 from training.tree import Tree, collate_plain, collate_trees
 
@@ -106,7 +105,7 @@ def test_a_trained_projector_within_the_tower_is_refused(family: str, tmp_path: 
         FeatureCache(build(config), config, ImageFolder(tmp_path))
 
 
-def test_a_trained_tower_changing_images_and_several_processes_are_refused(
+def test_a_trained_tower_and_changing_images_are_refused(
     inputs: Inputs, assembly: Assembly, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"tower is trained.*part_rates\.tower=0"):
@@ -114,9 +113,6 @@ def test_a_trained_tower_changing_images_and_several_processes_are_refused(
     config = settings("llava", FROZEN, data__augment={"flips": True})
     with pytest.raises(ConfigError, match=r"data\.augment changes the images"):
         FeatureCache(build(config), config, ImageFolder(tmp_path))
-    config = settings("llava", FROZEN)
-    with pytest.raises(ConfigError, match="several processes keep none"):
-        Training(build(config), inputs.rows, inputs.folder, config, Processes(0, 2))
 
 
 def test_features_on_the_disk_serve_other_runs_with_the_same_tower(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.unit.training.families import save_family
 from tests.unit.training.toys import ToySet, make_config
 from training.adapters import ADAPTERS, TRAINED, digest_of, is_adapter
 from training.checkpoint import open_checkpoint
-from training.config import TrainingConfig, dump_config
+from training.config import KeptFeatures, TrainingConfig, dump_config
 from training.run import run
 
 pytestmark = pytest.mark.full
@@ -100,3 +100,32 @@ def test_adapters_that_two_processes_trained_are_written_whole(toy: ToySet, tmp_
         if is_adapter(name)
     }
     assert digest_of(held.items()) == digest_of(load_file(folders[1] / ADAPTERS).items())
+
+
+@pytest.mark.parametrize("keeper", ["memory", "folder"])
+def test_two_processes_learn_from_kept_features_what_one_does_from_pixels(
+    keeper: str, toy: ToySet, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    config = make_config(
+        model={"kind": "checkpoint", "name": str(save_family("llava"))},
+        optimiser={"steps": 5, "learning_rate": 0.01, "part_rates": {"tower": 0}},
+        data__batch_images=24,
+        scoring__validate_every=2,
+    )
+    run(config, shards=toy.shards, images=toy.images, out=tmp_path / "one")
+    features = KeptFeatures(folder=str(kept) if keeper == "folder" else None)
+    running = start(toy, tmp_path, config.model_copy(update={"features": features}))
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, errors
+    assert errors.count("vision features of 72 images") == 1
+    one, two = (lines_of(tmp_path / name) for name in ("one", "two"))
+    for alone, shared in zip(one, two, strict=True):
+        for name in {"loss", "gradient_norm", "val_nll"} & alone.keys():
+            assert shared[name] == pytest.approx(alone[name], rel=1e-4)
+    hits = [line["cache_hits"] for line in two if "loss" in line]
+    assert hits[:3] == [0] * 3
+    if keeper == "folder":
+        assert hits[4] == 24
+        assert len(list(kept.glob("*/*.safetensors"))) == 72
+        assert not list(kept.glob("*/*.partial"))
