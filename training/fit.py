@@ -25,7 +25,7 @@ from training.features import FeatureCache, forget
 from training.inputs import Inputs
 from training.loop import ALONE, StepLog, Training, choose_device
 from training.model import Assembly
-from training.processes import Processes
+from training.processes import Processes, interleave
 from training.progress import counting
 from training.resume import Saved, load_state, save_state
 from training.run_folder import RunFolder
@@ -110,7 +110,9 @@ class Fit:
         every, images = self.config.scoring.validate_every, self.inputs.of(Split.VAL)
         if every is None or step % every or not images:
             return False
-        predictions = predict_val(self.config, self.inputs, self.assembly, self.verdict)
+        predictions = predict_val(
+            self.config, self.inputs, self.assembly, self.verdict, self.processes
+        )
         figures = {"val_auroc": val_auroc(predictions), "val_nll": val_nll(predictions)}
         log({"step": step, **figures, "val_images": len(images)})
         return self.best.see(step, figures, self.config.saving)
@@ -319,15 +321,21 @@ def _facts(fit: Fit, training: Training, scored: int) -> dict[str, Any]:
 
 
 def predict_val(
-    config: TrainingConfig, inputs: Inputs, assembly: Assembly, verdict: Verdict
+    config: TrainingConfig,
+    inputs: Inputs,
+    assembly: Assembly,
+    verdict: Verdict,
+    processes: Processes = ALONE,
 ) -> list[Prediction]:
-    """The token soft score of each image of the val split."""
+    """The token soft score of each image of the val split; every process scores its share."""
     assembly.model.eval()
-    return predict(
-        inputs.of(Split.VAL),
+    images = inputs.of(Split.VAL)
+    own = predict(
+        processes.even_share(images),
         inputs.folder,
         verdict,
         assembly,
         batch_images=config.scoring.batch_images,
         advance=lambda _: None,
     )
+    return interleave(processes.gather(own), len(images))

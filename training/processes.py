@@ -36,6 +36,14 @@ class Processes:
         """Those of some items that are for this process."""
         return items[self.rank :: self.count]
 
+    def even_share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Like `share`, and as many for each process: the last ones may be there twice.
+
+        Processes that share a model have to call it equally often.
+        """
+        last = list(items[-1:])
+        return self.share([*items, *last * (-len(items) % self.count)])
+
     def gather(self, value: Item) -> list[Item]:
         """The values of all processes, in the order of their ranks."""
         values: list[Any] = [value] * self.count
@@ -58,6 +66,11 @@ class Processes:
 def count_here() -> int:
     """How many processes of the run this machine has."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def interleave(shares: Sequence[Sequence[Item]], count: int) -> list[Item]:
+    """What processes made of their even shares of `count` items, in the order of the items."""
+    return [item for together in zip(*shares, strict=True) for item in together][:count]
 
 
 def join_processes(device: torch.device) -> Processes:

@@ -18,6 +18,7 @@ from tests.unit.training.toys import ToySet, make_config
 from training.adapters import ADAPTERS, TRAINED, digest_of, is_adapter
 from training.checkpoint import open_checkpoint
 from training.config import KeptFeatures, TrainingConfig, dump_config
+from training.processes import Processes, interleave
 from training.run import run
 
 pytestmark = pytest.mark.full
@@ -29,6 +30,13 @@ CONFIG = make_config(
     scoring__validate_every=4,
     saving={"state_steps": 3},
 )
+
+
+@pytest.mark.parametrize("items", [[], [5], [5, 6, 7], [5, 6, 7, 8, 9, 1]])
+def test_even_shares_are_as_long_and_come_together_again(items: list[int]) -> None:
+    shares = [Processes(rank, 4).even_share(items) for rank in range(4)]
+    assert len({len(share) for share in shares}) == 1
+    assert interleave(shares, len(items)) == items
 
 
 def start(toy: ToySet, folder: Path, config: TrainingConfig = CONFIG) -> subprocess.Popen[str]:
