@@ -156,14 +156,14 @@ def features(
     return np.concatenate(parts)
 
 
-def render(title: str, table: Table) -> Iterator[str]:
+def render(title: str, table: Table, *, resamples: int = RESAMPLES) -> Iterator[str]:
     """One table, ready for a page of Markdown."""
     yield ""
     yield f"| {title} | {' | '.join(FIGURES)} |"
     yield f"|---|{'---|' * len(FIGURES)}"
     for name, samples in table.items():
         cells = (
-            str(bootstrap(samples, figure, resamples=RESAMPLES, seed=SEED))
+            str(bootstrap(samples, figure, resamples=resamples, seed=SEED))
             for figure in FIGURES.values()
         )
         yield f"| {name} | {' | '.join(cells)} |"
