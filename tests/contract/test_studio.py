@@ -388,6 +388,7 @@ def test_a_form_that_the_server_refuses_is_a_configuration_error(workplace: Work
 # Our own server
 
 
+@pytest.mark.full
 def test_our_own_server_comes_back_as_it_was(tmp_path: Path) -> None:
     if not is_installed():
         skip_or_fail("Label Studio", f".venv/bin/{INSTALL}")

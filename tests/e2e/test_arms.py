@@ -127,6 +127,7 @@ def test_replies_are_read_again_without_a_call(project: Project) -> None:
         "corrected": 0,
         "rescued": 0,
         "still_aside": 0,
+        "outdated": 0,
     }
     assert len(project.teacher_requests()) == asked
 

@@ -91,6 +91,7 @@ def test_an_unknown_source_is_named(project: Project, first_build: Finished) -> 
     assert "nowhere" in done.err
 
 
+@pytest.mark.full
 def test_normalised_images_have_the_shortcut_no_longer(
     project: Project, first_build: Finished
 ) -> None:

@@ -32,7 +32,8 @@ def broker(kind: str, folder: Path) -> AbstractContextManager[str]:
     return redis_server(folder) if kind == "redis" else rabbitmq_server()
 
 
-@pytest.mark.parametrize("kind", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_workers_on_a_broker_give_the_same_shards(kind: str, tmp_path: Path) -> None:
     alone = make_project(tmp_path / "alone", crops=64)
     assert alone.build_instruct().code == 0

@@ -13,7 +13,8 @@ from tests.e2e.test_brokers import broker, celery_worker
 ROWS = 2_000
 
 
-@pytest.mark.parametrize("kind", ["redis", pytest.param("rabbitmq", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_workers_make_the_same_bytes_as_one_process(kind: str, tmp_path: Path) -> None:
     project = project_of_chains(tmp_path / kind, 60, rows_per_shard=200)
     alone = project.run("instruct_builder", *build_command(project, tmp_path / "alone", rows=ROWS))

@@ -54,7 +54,7 @@ def assert_goes_on(project: Project, out: Path, whole: dict[str, bytes]) -> None
     assert shard_bytes(out) == whole
 
 
-@pytest.mark.parametrize("whose", ["plan", "shards"])
+@pytest.mark.parametrize("whose", [pytest.param("plan", marks=pytest.mark.full), "shards"])
 def test_where_there_is_no_room_nothing_is_published(
     whose: str, project: Project, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -71,6 +71,7 @@ def test_where_there_is_no_room_nothing_is_published(
     assert_goes_on(project, out, whole)
 
 
+@pytest.mark.full
 def test_where_a_process_is_gone_nothing_is_published(
     project: Project, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
