@@ -63,6 +63,24 @@ def measure(home: Path) -> tuple[float, int]:
 
 def resident_bytes(root: int) -> int:
     """Resident memory of a process and all below it; shared pages count in each (proc(5))."""
+    return sum(family_pages(root).values()) * os.sysconf("SC_PAGE_SIZE")
+
+
+def proportional_bytes(root: int) -> int:
+    """The same with shared pages divided among those that hold them: what the machine gives."""
+    return sum(map(_proportional_kib, family_pages(root))) * 1024
+
+
+def _proportional_kib(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0  # it has ended
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def family_pages(root: int) -> dict[int, int]:
+    """Resident pages of a process and of each below it."""
     parents, pages = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -73,7 +91,7 @@ def resident_bytes(root: int) -> int:
     family = {root}
     while grown := {child for child, parent in parents.items() if parent in family} - family:
         family |= grown
-    return sum(pages.get(process, 0) for process in family) * os.sysconf("SC_PAGE_SIZE")
+    return {process: pages.get(process, 0) for process in family}
 
 
 if __name__ == "__main__":
