@@ -63,7 +63,7 @@ def bars(
     if parts is None:
         mark |= {"color": SERIES[0], "cornerRadiusEnd": 2}
     else:
-        field, colours = parts
+        field, colours = parts[0], _among(frame[parts[0]], parts[1])
         frame = frame.assign(rank=frame[field].map({key: n for n, key in enumerate(colours)}))
         encoding["tooltip"].insert(1, _word(field))
         encoding |= {"color": _colour(field, colours), "order": _number("rank")}
@@ -85,11 +85,11 @@ def lines(
     encoding = {
         "x": _number(x, title=unit[0]),
         "y": _number(y, title=unit[1], scale={"zero": zero}),
-        "color": _colour(series, None),
+        "color": _colour(series, None, is_alone=frame[series].nunique() == 1),
         "tooltip": [_word(series), _number(x), _number(y, format=".4f")],
     }
     mark = {"type": "line", "point": len(frame) < 60}
-    _draw(frame, {"mark": mark, "encoding": encoding, "height": 260}, title)
+    _draw(frame, {"mark": mark, "encoding": encoding, "height": 280}, title)
 
 
 def intervals(frame: pd.DataFrame, *, title: str, unit: str, domain: tuple[float, float]) -> None:
@@ -145,8 +145,7 @@ def reliability(frame: pd.DataFrame, *, title: str) -> None:
 
 def histogram(frame: pd.DataFrame, *, title: str, parts: str = "label") -> None:
     """Images by probability of fake: columns `p_fake`, `images`, and `parts`, keys of LABELS."""
-    there = set(frame[parts])
-    colours = {name: colour for name, colour in LABELS.items() if name in there}
+    colours = _among(frame[parts], LABELS)
     encoding = {
         "x": _number("p_fake", title="probability of fake", scale={"domain": [0, 1]}),
         "y": _number("images", title="images", stack="zero"),
@@ -182,8 +181,14 @@ def _height(rows: int, *, has_legend: bool) -> int:
     return 28 * max(2, rows) + (170 if has_legend else 110)
 
 
-def _colour(field: str, colours: Mapping[str, str] | None) -> Spec:
-    legend = {"title": None, "orient": "bottom", "columns": 5}
+def _among(values: pd.Series[str], colours: Mapping[str, str]) -> dict[str, str]:
+    """The colours that occur, so that no legend names what is not there."""
+    there = set(values)
+    return {name: colour for name, colour in colours.items() if name in there}
+
+
+def _colour(field: str, colours: Mapping[str, str] | None, *, is_alone: bool = False) -> Spec:
+    legend = None if is_alone else {"title": None, "orient": "bottom", "columns": 5, "offset": 4}
     if colours is None:
         return _word(field, legend=legend, scale={"range": list(SERIES)})
     return _word(
