@@ -257,8 +257,10 @@ def _as_text(answer: Answer | Refused) -> str:
     lines = [
         f"{answer.name}: {answer.verdict or 'no verdict'}, p_fake {answer.p_fake:.3f}, {how_sure}"
     ]
+    if answer.said:
+        lines.append(f"  what follows was {POST_HOC}")
     for question, reply in answer.said.items():
-        lines.append(f"  {printable(question)} ({POST_HOC})")
+        lines.append(f"  {printable(question)}")
         lines += [f"    {printable(line)}" for line in reply.splitlines() or ["(nothing)"]]
     return "\n".join(lines)
 
