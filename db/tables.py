@@ -346,6 +346,9 @@ class ReasoningRow(Row):
     conclusion: Mapped[str]
     confidence: Mapped[Confidence]
 
+    __table_args__ = (Index(None, "reasoning_id", "verdict"),)
+    """a list of wrong verdicts looks up each draft's, and no conclusion"""
+
 
 class FindingRow(Row):
     __tablename__ = "findings"
