@@ -24,7 +24,7 @@ READ_ONLY = {"general"}
 SERVING = {"dashboard"}
 """pages whose command serves until Ctrl-C"""
 PAGES = sorted({path.stem for path in (ROOT / "docs" / "howto").glob("*.md")} - READ_ONLY - SERVING)
-QUICK = {"shards"}
+QUICK = {"quality"}
 """pages whose commands `make test` runs too"""
 
 
