@@ -79,12 +79,11 @@ def lines(
     y: str,
     series: str,
     unit: tuple[str, str],
-    zero: bool = False,
 ) -> None:
-    """Lines over numbers or moments, one per `series`."""
+    """Lines over numbers, one per `series`."""
     encoding = {
         "x": _number(x, title=unit[0]),
-        "y": _number(y, title=unit[1], scale={"zero": zero}),
+        "y": _number(y, title=unit[1], scale={"zero": False}),
         "color": _colour(series, None, is_alone=frame[series].nunique() == 1),
         "tooltip": [_word(series), _number(x), _number(y, format=".4f")],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -364,24 +364,26 @@ def rescue(session: Session, work_id: str) -> bool:
 def renew(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
     """What an arm drafted or set aside of these images is due again; returns how many moved."""
     done = (*IN_HAND, WorkState.CHAINED, WorkState.QUARANTINED)
-    return sum(
-        change(
-            session,
-            update(WorkRow)
-            .where(
-                WorkRow.campaign_id == campaign_id,
-                WorkRow.arm == arm,
-                WorkRow.image_id.in_(batch),
-                WorkRow.state.in_(done),
-            )
-            .values(state=WorkState.NEW, reason=None, tries=0),
-        )
-        for batch in batches(sorted(image_ids))
-    )
+    due = {"state": WorkState.NEW, "reason": None, "tries": 0}
+    return _move(session, campaign_id, arm, image_ids, among=done, to=due)
 
 
 def mark_chained(session: Session, campaign_id: str, arm: str, image_ids: Sequence[str]) -> int:
     """Drafted and reviewed images of an arm have their chain; returns how many moved."""
+    chained = {"state": WorkState.CHAINED}
+    return _move(session, campaign_id, arm, image_ids, among=IN_HAND, to=chained)
+
+
+def _move(
+    session: Session,
+    campaign_id: str,
+    arm: str,
+    image_ids: Sequence[str],
+    *,
+    among: Sequence[WorkState],
+    to: Mapping[str, Any],
+) -> int:
+    """Change the work on these images that is in one of some states; returns how many moved."""
     return sum(
         change(
             session,
@@ -390,9 +392,9 @@ def mark_chained(session: Session, campaign_id: str, arm: str, image_ids: Sequen
                 WorkRow.campaign_id == campaign_id,
                 WorkRow.arm == arm,
                 WorkRow.image_id.in_(batch),
-                WorkRow.state.in_(IN_HAND),
+                WorkRow.state.in_(among),
             )
-            .values(state=WorkState.CHAINED),
+            .values(**to),
         )
         for batch in batches(sorted(image_ids))
     )

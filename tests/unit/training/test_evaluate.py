@@ -357,6 +357,9 @@ def test_one_image_gets_a_verdict_and_answers_in_words(checkpoint: Path, photos:
     assert answer["name"] == str(image)
     assert answer["verdict"] == "fake"
     assert answer["said"]["What do you see?"]
+    _, text = call(prediction.app, *arguments[:-1], "--max-tokens", 4)
+    assert text.count("written after the fact") == 1
+    assert text.index("written after the fact") < text.index("What do you see?")
 
 
 def test_all_trace_categories_are_asked_about_in_one_pass(checkpoint: Path, photos: Path) -> None:
