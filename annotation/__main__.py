@@ -44,7 +44,13 @@ from annotation.sync import sync as sync_both
 from annotation.webhook import call_back, call_no_more, receiving
 from core.command_line import one_line_errors
 from core.errors import ConfigError, FakeScopeError
-from core.recipe import DEFAULT_RECIPE, EXEMPLARS_FILE, configured_recipe
+from core.recipe import (
+    DEFAULT_RECIPE,
+    EXEMPLARS_FILE,
+    RECIPE_FILE,
+    configured_recipe,
+    recipe_folder,
+)
 from core.records import AnnotationFate, Authenticity, ReviewLevel, TaskKind
 from core.settings import load_settings
 from db.engine import open_database
@@ -63,7 +69,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeOption = Annotated[Path, typer.Option("--recipe", help="Recipe folder.")]
+RecipeOption = Annotated[
+    Path,
+    typer.Option(
+        "--recipe", callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."
+    ),
+]
 SourceOption = Annotated[
     str | None, typer.Option(help="Name of the collection; default: all but the demo.")
 ]
@@ -374,7 +385,7 @@ def exemplars(
     slots, done = filled_slots(database, known), finished(database, known)
     if not slots:
         raise ConfigError(
-            f"{recipe / 'recipe.yaml'} asks for no exemplars: give review.exemplars there"
+            f"{recipe / RECIPE_FILE} asks for no exemplars: give review.exemplars there"
         )
     store = ImageStore(settings.image_store) if with_pictures else None
     path = write_exemplars(database, known, done, store=store) if write else None

@@ -31,6 +31,7 @@ from core.taxonomy import Taxonomy
 from core.topics import Topic, Topics
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+RECIPE_FILE = "recipe.yaml"
 DEFAULT_RECIPE = RECIPES / "fakescope"
 REHEARSAL = "rehearsal"
 """the teacher that measures pixels on localhost; no vision-language model"""
@@ -544,11 +545,26 @@ class Recipe(Strict):
         raise ConfigError(f"recipe {self.name} has no arm {name!r}; it has: {known}")
 
 
+def recipe_folder(named: str | Path) -> Path:
+    """The folder that a user means: a path, or the name of one in `recipes/`."""
+    path = Path(named)
+    if len(path.parts) != 1 or _is_recipe(path) or not _is_recipe(RECIPES / path):
+        return path
+    return RECIPES / path
+
+
+def _is_recipe(folder: Path) -> bool:
+    return (folder / RECIPE_FILE).is_file()
+
+
 def load_recipe(folder: Path = DEFAULT_RECIPE) -> Recipe:
     """Read a recipe folder; an unknown key is a ConfigError that suggests the right one."""
-    if not (folder / "recipe.yaml").is_file():
-        raise ConfigError(f"{folder} is no recipe: it has no recipe.yaml")
-    settings = _place_general(read_model(folder / "recipe.yaml", RecipeFile), folder)
+    if not _is_recipe(folder):
+        known = ", ".join(sorted(path.parent.name for path in RECIPES.glob(f"*/{RECIPE_FILE}")))
+        raise ConfigError(
+            f"{folder} is no recipe: it has no {RECIPE_FILE}; name a folder, or one of {known}"
+        )
+    settings = _place_general(read_model(folder / RECIPE_FILE, RecipeFile), folder)
     exemplars = _read_exemplars(folder)
     pictures = _read_exemplar_pictures(folder, exemplars, settings.drafting.demonstrations)
     recipe = Recipe(
@@ -694,13 +710,13 @@ def _read_exemplar_pictures(
 
 def _check_references(recipe: Recipe) -> None:
     _check_chain_arms(recipe)
-    _check_limits(recipe.arms, where=str(recipe.folder / "recipe.yaml"))
+    _check_limits(recipe.arms, where=str(recipe.folder / RECIPE_FILE))
     hard = recipe.settings.drafting.hard_fakes
     modes = {f"arm {arm.name}": arm.mode for arm in recipe.arms}
     for where, mode in (modes | ({"hard_fakes": hard.mode} if hard else {})).items():
         if mode not in recipe.prompts:
             raise ConfigError(f"recipe {recipe.name}, {where}: there is no prompts/{mode}.jinja")
-    _check_merges(recipe.arms, where=str(recipe.folder / "recipe.yaml"))
+    _check_merges(recipe.arms, where=str(recipe.folder / RECIPE_FILE))
     for topic in recipe.topics:
         for side in Authenticity:
             where = f"{TOPICS_FILE}: {topic.id}.{side.value}"
@@ -755,7 +771,7 @@ def _check_limits(arms: Iterable[Arm], *, where: str) -> None:
 def _check_chain_arms(recipe: Recipe) -> None:
     """No image may get two chains, and none from a teacher that was not told its label."""
     arms = [recipe.arm(name) for name in recipe.settings.drafting.chain_arms]
-    where = f"{recipe.folder / 'recipe.yaml'}: drafting.chain_arms"
+    where = f"{recipe.folder / RECIPE_FILE}: drafting.chain_arms"
     for arm in arms:
         if arm.control or arm.sorts:
             what = "is a control; its drafts become no chains" if arm.control else "drafts nothing"

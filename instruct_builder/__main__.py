@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.printable import printable
-from core.recipe import DEFAULT_RECIPE, configured_recipe
+from core.recipe import DEFAULT_RECIPE, configured_recipe, recipe_folder
 from core.records import ReviewLevel
 from core.settings import Settings, load_settings
 from db.engine import Database, open_database
@@ -58,6 +58,12 @@ app = typer.Typer(
 
 Place = Annotated[
     str, typer.Argument(metavar="DIR", help="Folder of a shard set, or its address: s3://...")
+]
+RecipeOption = Annotated[
+    Path,
+    typer.Option(
+        "--recipe", callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -102,7 +108,7 @@ def build_command(
     check_all: Annotated[
         bool, typer.Option("--check-all", help="Check the words of every row, not of a sample.")
     ] = False,
-    recipe: Annotated[Path, typer.Option(help="Recipe folder.")] = DEFAULT_RECIPE,
+    recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
 ) -> None:
     """Build a shard set from the reviewed chains; one that is there already is left as it is."""
@@ -200,7 +206,7 @@ def rewrite_command(
     budget: Annotated[
         float | None, typer.Option(min=0, help="Ceiling in US dollars for a paid teacher.")
     ] = None,
-    recipe: Annotated[Path, typer.Option(help="Recipe folder.")] = DEFAULT_RECIPE,
+    recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
 ) -> None:
     """Have a text model say what chains say in other words, for `build --rewordings`."""

@@ -20,7 +20,7 @@ import typer
 from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.ids import sha256_bytes
-from core.recipe import DEFAULT_RECIPE, REHEARSAL
+from core.recipe import DEFAULT_RECIPE, REHEARSAL, recipe_folder
 from core.records import Split
 from imaging.perturb import Perturbation, read_perturbation
 from instruct_builder.shards import sha256_of
@@ -148,7 +148,10 @@ ChangeOption = Annotated[
     ),
 ]
 RecipeOption = Annotated[
-    Path, typer.Option(help="Recipe with the changes, the prompts and the prices.")
+    Path,
+    typer.Option(
+        callback=recipe_folder, help="Recipe with the changes, the prompts and the prices."
+    ),
 ]
 MasksOption = Annotated[
     Path | None,

@@ -17,7 +17,7 @@ import typer
 from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.printable import printable
-from core.recipe import DEFAULT_RECIPE, Strict, read_model
+from core.recipe import DEFAULT_RECIPE, Strict, read_model, recipe_folder
 from core.records import Authenticity
 from core.taxonomy import Taxonomy
 from imaging.layouts import PLAIN
@@ -100,7 +100,10 @@ def main(  # noqa: PLR0913 - the options of a command
     ] = 0.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="At most so many a reply.")] = 256,
     recipe: Annotated[
-        Path, typer.Option(help="Recipe with the questions and the trace categories.")
+        Path,
+        typer.Option(
+            callback=recipe_folder, help="Recipe with the questions and the trace categories."
+        ),
     ] = DEFAULT_RECIPE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON lines go to this new file.")] = None,
