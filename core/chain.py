@@ -37,7 +37,8 @@ def build_chain(
     """
     if image.label is None:
         raise ValueError(f"image {image.image_id} has no label and cannot have a chain")
-    reasoning = _ruling(draft, corrections)
+    word = deciding(corrections)
+    reasoning = word.reasoning if word else draft.reasoning
     supporting = [finding for finding in reasoning.findings if finding.points_to is image.label]
     worded = (replace(finding, evidence=as_sentences(finding.evidence)) for finding in supporting)
     kept = tuple(finding for finding in worded if finding.evidence)
@@ -77,11 +78,10 @@ def review_level(
     return ReviewLevel.EXPERT
 
 
-def _ruling(draft: Draft, corrections: Sequence[Correction]) -> Reasoning:
+def deciding(corrections: Sequence[Correction]) -> Correction | None:
+    """The one that counts most: the adjudicator's, then the first expert's; None of none."""
     adjudicated = [correction for correction in corrections if correction.is_adjudication]
-    for correction in (*adjudicated[-1:], *corrections):
-        return correction.reasoning
-    return draft.reasoning
+    return next(iter((*adjudicated[-1:], *corrections)), None)
 
 
 def _agree(corrections: Sequence[Correction], overlap: float) -> bool:

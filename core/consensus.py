@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from core.records import Authenticity, Confidence, Draft, TraceFinding
+from core.records import Authenticity, Confidence, Correction, Draft, TraceFinding
 from core.taxonomy import Taxonomy
 
 
@@ -48,6 +49,25 @@ def votes_behind(merged: Draft, drafts: Sequence[Draft]) -> tuple[Vote, ...]:
     kept = {(finding.category, finding.points_to) for finding in merged.reasoning.findings}
     votes = _count(drafts, lambda vote: vote.point in kept)
     return tuple(sorted(votes, key=lambda vote: vote.point))
+
+
+class Ruling(StrEnum):
+    """What an expert makes of a vote."""
+
+    UPHELD = "upheld"
+    DENIED = "denied"
+
+
+def ruling_on(vote: Vote, word: Correction | None) -> Ruling | None:
+    """What a correction says of a vote behind the draft that it corrects; None where nothing.
+
+    A dropped point was not shown to the expert: it is upheld where they added it, and never denied.
+    """
+    if word is None:
+        return None
+    if vote.point in {(finding.category, finding.points_to) for finding in word.reasoning.findings}:
+        return Ruling.UPHELD
+    return Ruling.DENIED if vote.is_kept else None
 
 
 def _count(drafts: Sequence[Draft], is_kept: Callable[[Vote], bool]) -> list[Vote]:

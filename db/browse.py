@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Select, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from core.chain import deciding
 from core.records import (
     Attempt,
     Authenticity,
@@ -23,7 +24,7 @@ from core.records import (
 from db.images import IMAGE_COLUMNS, image_of, images_by_id
 from db.ledger import attempts, replies_of_attempts
 from db.request_texts import request_texts
-from db.reviews import corrections_by_id
+from db.reviews import corrections, corrections_by_id
 from db.studio import drafts_by_id, lead_times
 from db.tables import (
     AttemptRow,
@@ -112,6 +113,10 @@ class DraftDetails:
     request: RequestText | None
     corrections: tuple[Correction, ...]
     """all versions, oldest first"""
+    word: Correction | None
+    """the one that counts"""
+    merged: tuple[Draft, ...]
+    """the drafts whose votes it words, in the order of their arms"""
     seconds: Mapping[str, float]
     """by correction id: for how long the task was open"""
 
@@ -309,6 +314,8 @@ def draft_details(session: Session, draft_id: str) -> DraftDetails | None:
     ).all()
     files = select(FileRow.source, FileRow.name).where(FileRow.image_id == draft.image_id)
     text_id = draft.request_text_id
+    counting = corrections(session, [draft.image_id]).get(draft.image_id, ())
+    voters = drafts_by_id(session, draft.merged)
     return DraftDetails(
         draft=draft,
         image=images_by_id(session, [draft.image_id])[draft.image_id],
@@ -317,6 +324,8 @@ def draft_details(session: Session, draft_id: str) -> DraftDetails | None:
         reply=replies_of_attempts(session, [draft.attempt_id]).get(draft.attempt_id),
         request=request_texts(session, [text_id]).get(text_id) if text_id else None,
         corrections=tuple(corrections_by_id(session, said)),
+        word=deciding([each for each in counting if each.draft_id == draft_id]),
+        merged=tuple(voters[name] for name in draft.merged if name in voters),
         seconds=lead_times(session, said),
     )
 

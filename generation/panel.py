@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from core.chain import deciding
 from core.command_line import aligned
-from core.consensus import Vote, votes_behind
+from core.consensus import Ruling, ruling_on, votes_behind
 from core.recipe import Arm, Recipe
 from core.records import Correction, Draft
 from db.engine import Database
@@ -28,9 +29,9 @@ class Voter:
     alone: int = 0
     """raised by no other arm"""
     upheld: int = 0
-    """of those on images that experts have checked: what their newest word holds"""
+    """of those on images that experts have checked: what the word that counts holds"""
     denied: int = 0
-    """likewise: what it does not hold"""
+    """likewise: what was kept and is not in it; of what was dropped experts were not asked"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class PointVotes:
     """images by number of votes"""
     kept: int = 0
     upheld: int = 0
+    """as of a voter"""
     denied: int = 0
 
 
@@ -54,23 +56,27 @@ class Panel:
     """by category"""
     drafts: dict[int, int] = field(default_factory=dict)
     """images by how many drafts were merged"""
+    checked: int = 0
+    """images that experts have checked"""
 
     def add(self, merged: Draft, voted: list[Draft], word: Correction | None) -> None:
+        """Count one image; `word` is the correction that counts, where there is one."""
         self.drafts[len(voted)] = self.drafts.get(len(voted), 0) + 1
+        self.checked += word is not None
         for vote in votes_behind(merged, voted):
             point = self.points.setdefault(vote.category, PointVotes())
             point.votes[len(vote.arms)] = point.votes.get(len(vote.arms), 0) + 1
             point.kept += vote.is_kept
-            held = None if word is None else _holds(word, vote)
-            point.upheld += held is True
-            point.denied += held is False
+            ruling = ruling_on(vote, word)
+            point.upheld += ruling is Ruling.UPHELD
+            point.denied += ruling is Ruling.DENIED
             for arm in vote.arms:
                 voter = self.voters[arm]
                 voter.raised += 1
                 voter.kept += vote.is_kept
                 voter.alone += len(vote.arms) == 1
-                voter.upheld += held is True
-                voter.denied += held is False
+                voter.upheld += ruling is Ruling.UPHELD
+                voter.denied += ruling is Ruling.DENIED
 
 
 def measure_panel(database: Database, recipe: Recipe, arm: Arm) -> Panel:
@@ -88,19 +94,18 @@ def measure_panel(database: Database, recipe: Recipe, arm: Arm) -> Panel:
                 panel.add(
                     draft,
                     [voted[name] for name in draft.merged if name in voted],
-                    words[-1] if words else None,
+                    deciding(words),
                 )
     return panel
-
-
-def _holds(word: Correction, vote: Vote) -> bool:
-    return vote.point in {(f.category, f.points_to) for f in word.reasoning.findings}
 
 
 def as_text(arm: str, panel: Panel) -> Iterator[str]:
     """Two tables: by teacher, and by point."""
     heard = ", ".join(f"{images} of {count}" for count, images in sorted(panel.drafts.items()))
-    yield f"votes merged by arm {arm}; images by number of drafts: {heard or 'none'}"
+    yield (
+        f"votes merged by arm {arm}; images by number of drafts: {heard or 'none'}; "
+        f"checked by experts: {panel.checked}"
+    )
     yield from _table(
         ("arm", "raised", "kept", "alone", "upheld by experts", "denied"),
         {

@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from core.consensus import votes_behind
+from core.chain import deciding
+from core.consensus import ruling_on, votes_behind
 from core.errors import ConfigError, DataError
 from core.ids import sha256_bytes
 from core.printable import printable
@@ -239,10 +240,15 @@ def _vote_lines(found: Lineage) -> Iterator[str]:
     if found.draft is None or not found.draft.merged:
         return
     yield f"votes of {len(found.merged)} drafts, counted by a program"
+    word = deciding([c for c in found.corrections if c.draft_id == found.draft.draft_id])
     for vote in votes_behind(found.draft, found.merged):
         marked = f", glaring to {', '.join(vote.glaring)}" if vote.glaring else ""
         fate = "kept" if vote.is_kept else "dropped"
-        yield f"  {vote.category} ({vote.points_to}): {', '.join(vote.arms)}{marked}; {fate}"
+        ruling = ruling_on(vote, word)
+        ruled = f", {ruling} by {word.expert}" if word and ruling else ""
+        yield (
+            f"  {vote.category} ({vote.points_to}): {', '.join(vote.arms)}{marked}; {fate}{ruled}"
+        )
     for draft in found.merged:
         reply = found.merged_replies.get(draft.attempt_id)
         stored = f"reply of {len(reply.raw):,} characters stored" if reply else "no reply stored"

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core.consensus import ruling_on, votes_behind
 from core.records import Authenticity, Correction, Draft, TraceFinding, TraceOutcome
 from dashboard import pictures, show
 from dashboard.place import Place
@@ -157,6 +158,9 @@ def _show_finding(number: int, finding: TraceFinding) -> None:
 
 
 def _show_corrections(details: DraftDetails) -> None:
+    if details.merged:
+        st.caption(f"{len(details.merged)} drafts, whose votes a program has counted")
+        show.table(votes(details.draft, details.merged, details.word), name="votes")
     if not details.corrections:
         show.empty("No expert has corrected this draft.", "make annotate")
     for correction in reversed(details.corrections):
@@ -200,6 +204,24 @@ def _changed_words(before: str, after: str) -> Iterator[str]:
     for kind, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind != "equal":
             yield f"@@ {' '.join(old[i:j]) or 'nothing'} → {' '.join(new[k:m]) or 'nothing'} @@"
+
+
+def votes(
+    draft: Draft, merged: Sequence[Draft], word: Correction | None
+) -> list[dict[str, object]]:
+    """One line for each point that any of the merged drafts raises; what was kept comes first."""
+    behind = sorted(votes_behind(draft, merged), key=lambda vote: not vote.is_kept)
+    return [
+        {
+            "point": vote.category,
+            "speaks for": POINTS[vote.points_to],
+            "raised by": ", ".join(vote.arms),
+            "glaring to": ", ".join(vote.glaring),
+            "votes": "kept" if vote.is_kept else "dropped",
+            "experts": str(ruling_on(vote, word) or ""),
+        }
+        for vote in behind
+    ]
 
 
 def _show_request(details: DraftDetails) -> None:

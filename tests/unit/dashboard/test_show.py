@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from core.errors import ConfigError
-from core.records import TraceOutcome
+from core.records import Correction, TraceOutcome
 from dashboard import sets, show
 from dashboard.outcomes import evaluations, predictions
 from dashboard.run_folders import PREDICTIONS, runs
-from dashboard.screens.drafts import difference
+from dashboard.screens.drafts import difference, votes
 from instruct_builder.shards import MANIFEST
 from tests.installations import make_evaluation, make_predictions, make_run, make_shards
 from tests.unit.records import make_correction, make_draft, make_finding, make_image
@@ -64,6 +64,36 @@ def test_a_difference_names_what_became_of_every_trace() -> None:
         "+ clarity: The clarity repeats every two pixels.",
         "  The picture was generated.",
     ]
+
+
+def test_votes_stand_beside_what_the_expert_left() -> None:
+    image = make_image("x")
+    said = {
+        "first": ("texture", "shape"),
+        "second": ("texture", "edge"),
+        "third": ("edge", "light"),
+    }
+    voters = [
+        make_draft(image, *(make_finding(category=c) for c in found), draft_id=arm, arm=arm)
+        for arm, found in said.items()
+    ]
+    kept = [make_finding(category=name) for name in ("texture", "edge")]
+    merged = make_draft(image, *kept, merged=tuple(said))
+    word = make_correction(merged, "ann", kept[0], make_finding(category="shape"))
+
+    def told(word: Correction | None) -> dict[object, tuple[object, ...]]:
+        lines = votes(merged, voters, word)
+        return {
+            line["point"]: (line["raised by"], line["votes"], line["experts"]) for line in lines
+        }
+
+    assert told(word) == {
+        "edge": ("second, third", "kept", "denied"),
+        "texture": ("first, second", "kept", "upheld"),
+        "light": ("third", "dropped", ""),
+        "shape": ("first", "dropped", "upheld"),
+    }
+    assert {ruling for *_, ruling in told(None).values()} == {""}
 
 
 def test_counts_and_pages_of_a_set_are_those_of_its_manifest(tmp_path: Path) -> None:
