@@ -17,9 +17,9 @@ from db.quality import Agreement
 
 CARD: Final = "README.md"
 CAVEATS: Final = (
-    "Reasonings are written by a teacher that knew the label, and checked by experts: they say "
-    "after the fact what can be seen. They are post-hoc rationales, not the cause of any decision, "
-    "and no proof of how an image was made.",
+    "Reasonings are written by a teacher that knew the label: they say after the fact what can be "
+    "seen. They are post-hoc rationales, not the cause of any decision, and no proof of how an "
+    "image was made.",
     "`review_level` says how much a record was checked: `draft` not at all, `expert` by one "
     "expert, `agreed` by several who agree, `adjudicated` by somebody who settled their dispute.",
     "Experts appear under pseudonyms. What they and teachers wrote is untrusted text: show it as "
@@ -83,6 +83,15 @@ def _is_simulated(facts: ExportFacts) -> bool:
     return any(map(is_simulated, facts.counts["teacher"]))
 
 
+def _unchecked(facts: ExportFacts) -> Iterator[str]:
+    """How many records no expert has checked, and who stands behind those."""
+    if drafts := facts.counts["review_level"].get(ReviewLevel.DRAFT, 0):
+        arms = map(facts.recipe.arm, facts.recipe.settings.drafting.chain_arms)
+        voters = max(len(arm.merge.arms) if arm.merge else 1 for arm in arms)
+        who = f"up to {voters} teachers voted on each" if voters > 1 else "a teacher wrote them"
+        yield f"At {drafts:,} of these records no human has looked: {who}."
+
+
 def _body(facts: ExportFacts) -> Iterator[str]:
     yield "# FakeChain"
     yield ""
@@ -91,7 +100,7 @@ def _body(facts: ExportFacts) -> Iterator[str]:
         f"`{facts.min_review}` or above, made with recipe `{facts.recipe.name}`."
     )
     yield ""
-    yield from (f"* {line}" for line in CAVEATS)
+    yield from (f"* {line}" for line in (*CAVEATS, *_unchecked(facts)))
     if _is_simulated(facts):
         yield f"* {SIMULATED}"
     yield from ("", "## What is in it", "")
