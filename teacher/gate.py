@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from core.errors import StateError, TransientError
 from core.limits import HEADROOM_S
@@ -31,6 +32,9 @@ class Gate:
         self._clock = clock
         self._turn = threading.Lock()
         self._opens_at = clock()
+        self._asked: set[str] = set()
+        """requests on which somebody is at work"""
+        self._answered = threading.Condition()
 
     @property
     def closed_for(self) -> float:
@@ -40,6 +44,19 @@ class Gate:
     def close(self, seconds: float) -> None:
         """The teacher asked for a pause: nobody goes through before it is over."""
         self._opens_at = max(self._opens_at, self._clock() + seconds)
+
+    @contextmanager
+    def one_by_one(self, name: str) -> Iterator[None]:
+        """Whoever makes the same request at the same moment waits here, and finds it answered."""
+        with self._answered:
+            self._answered.wait_for(lambda: name not in self._asked)
+            self._asked.add(name)
+        try:
+            yield
+        finally:
+            with self._answered:
+                self._asked.remove(name)
+                self._answered.notify_all()
 
     def enter(self, *, tokens: int, stop: threading.Event) -> float:
         """Wait until a call of so many tokens at worst may leave, and reserve it.

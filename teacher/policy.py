@@ -63,6 +63,13 @@ def ask(teacher: Asked, request: TeacherRequest, **terms: Unpack[Terms]) -> Teac
     before a call.
     """
     name = request_hash(request)
+    with terms["gate"].one_by_one(name):
+        return _stored_or_called(teacher, request, name, **terms)
+
+
+def _stored_or_called(
+    teacher: Asked, request: TeacherRequest, name: str, **terms: Unpack[Terms]
+) -> TeacherReply:
     stored = terms["ledger"].stored_reply(name)
     if stored is not None:
         return stored

@@ -77,17 +77,17 @@ CASES: Final = (
     Case(REAL, ("colour light", "colour", "light"), "colour light"),
     Case(REAL, ("edges", "texture", "structure"), ""),
     Case(REAL, ("-light", "light", "light!"), "light"),
-    Case(REAL, ("small_parts small_parts", "texture!", ""), "texture"),
+    Case(REAL, ("small_parts small_parts", "texture", ""), ""),
 )
 VOTERS: Final = {
     "first": Voter(raised=12, kept=7, alone=6),
-    "second": Voter(raised=10, kept=7, alone=4),
+    "second": Voter(raised=10, kept=6, alone=4),
     "third": Voter(raised=7, kept=3, alone=4),
 }
 USD_PER_CALL: Final = {"first": 0.014, "second": 0.028, "third": 0.042, "consensus": 0.0014}
 USAGE: Final = {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200}
-CALLS: Final = {"topic": 0, "first": 10, "second": 10, "third": 9 + 3, "consensus": 10}
-"""of the image that it refuses the third is asked three times"""
+CALLS: Final = {"topic": 0, "first": 10, "second": 10, "third": 9 + 3, "consensus": 9}
+"""of the image that is refused it is asked three times, and of two the same is to be worded"""
 
 
 def points(text: str, label: Authenticity) -> list[tuple[str, Authenticity]]:
@@ -244,14 +244,13 @@ def pictures(folder: Path) -> Path:
 
 
 def recipe_with(urls: Mapping[str, str], folder: Path) -> Recipe:
-    """The shipped recipe with a server and a price for each arm, asked one call at a time."""
+    """The shipped recipe with a server and a price for each arm."""
     shutil.copytree(RECIPES / "fakeclue", folder)
     path = folder / "recipe.yaml"
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     for arm in values["drafting"]["arms"]:
         name = arm["name"] if arm["name"] in urls else "consensus"
         arm |= {"teacher": urls[name], "model": name}
-    values["drafting"]["calls_in_flight"] = 1
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     prices = {
         name: {"input": usd / 1.4 * 1000, "cached_input": 0, "output": usd / 1.4 * 2000}
@@ -319,6 +318,7 @@ def test_another_reading_is_merged_again_and_pays_for_changed_points_alone(
     kept, asked, before = kept_points(bench.merged()), bench.asked(), bench.merged()
     changed = [1, 6, 8]
     assert [n for n in range(10) if kept[n] != KEPT[n]] == changed
+    assert asked["consensus"] == 7  # of 1 and 3 the same is to be worded, and of 7, 8 and 9
 
     done = reparse(bench.database, bench.store, bench.recipe)
     assert (done.superseded, done.outdated, done.corrected) == (10, 5, 0)

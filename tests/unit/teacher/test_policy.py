@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,32 @@ def test_a_stored_reply_is_never_asked_for_again(server: ScriptedServer) -> None
     assert first == second
     assert first.attempt_id in ledger.attempts
     assert len(server.heard) == 1
+
+
+def test_the_same_request_at_the_same_moment_is_sent_once(server: ScriptedServer) -> None:
+    server.answers = [replace(completion("good"), delay_s=0.2)]
+    ledger, terms = MemoryLedger(), {"gate": Gate(), "slot": threading.Semaphore(8)}
+
+    def ask_for(number: int) -> TeacherReply:
+        request = make_request(question=f"question {number % 2}")
+        return ask(teacher, request, **make_terms(ledger, image_id=f"img-{number}", **terms))
+
+    with Teacher(server.base_url) as teacher, ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(ask_for, range(8)))
+    assert len(server.heard) == len(ledger.attempts) == 2
+    assert len({reply.attempt_id for reply in replies}) == 2
+
+
+def test_who_waited_for_the_same_request_asks_where_it_failed(server: ScriptedServer) -> None:
+    server.answers = [replace(failure(400), delay_s=0.2), completion("good")]
+    ledger, terms = MemoryLedger(), {"gate": Gate()}
+    with Teacher(server.base_url) as teacher, ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(ask, teacher, make_request(), **make_terms(ledger, **terms))
+            for _ in range(2)
+        ]
+    failed = [call for call in calls if call.exception()]
+    assert (len(failed), len(server.heard)) == (1, 2)
 
 
 def test_a_reply_costs_what_its_usage_says(server: ScriptedServer) -> None:
