@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -34,6 +36,25 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
+COMMANDS = [
+    "generation audit --source demo --recipe RECIPE",
+    "generation draft --plan --source demo --recipe RECIPE",
+    "generation status --recipe RECIPE",
+    "generation compare --recipe RECIPE",
+    "generation costs --recipe RECIPE",
+    "generation reparse --recipe RECIPE",
+    "annotation status --recipe RECIPE",
+    "annotation chain --recipe RECIPE",
+    "annotation agreement --recipe RECIPE",
+    "annotation quality --recipe RECIPE",
+    "annotation export --recipe RECIPE --source demo --min-review draft --out HOME/fakechain",
+    "instruct_builder inspect SHARDS",
+    "instruct_builder verify SHARDS",
+    "instruct_builder export SHARDS --format fakeclue --out HOME/fakeclue",
+    "instruct_builder export SHARDS --format llava --out HOME/llava",
+]
+
+
 def rows(project: Project, query: str) -> list[tuple[Any, ...]]:
     with sqlite3.connect(project.home / "fakescope.db") as database:
         return database.execute(query).fetchall()
@@ -45,11 +66,14 @@ def ask(project: Project, *command: str) -> Any:
     return json.loads(done.out)
 
 
+def shard_columns(project: Project, *columns: str) -> list[tuple[Any, ...]]:
+    tables = [pq.read_table(path, columns=list(columns)) for path in project.shards.glob("rows-*")]
+    return [tuple(row.values()) for table in tables for row in table.to_pylist()]
+
+
 def trace(project: Project, image_id: str) -> Any:
-    columns = ["instruction_id", "image_id"]
-    tables = [pq.read_table(path, columns=columns) for path in project.shards.glob("rows-*")]
-    rows = [row for table in tables for row in table.to_pylist()]
-    ids = [row["instruction_id"] for row in rows if row["image_id"] == image_id]
+    rows = shard_columns(project, "instruction_id", "image_id")
+    ids = [name for name, shown in rows if shown == image_id]
     done = project.run("instruct_builder", "trace", ids[0], "--shards", project.shards, "--json")
     assert done.code == 0, done
     return json.loads(done.out)
@@ -60,6 +84,46 @@ def test_every_image_is_chained_and_the_set_verifies(project: Project) -> None:
     assert project.run("instruct_builder", "verify", project.shards).code == 0
     again = project.build_instruct()
     assert "nothing to do" in again.out, again
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_one_command_serves_both(project: Project, command: str) -> None:
+    places = {"RECIPE": project.recipe, "SHARDS": project.shards, "HOME": project.home}
+    for name, place in places.items():
+        command = command.replace(name, str(place))
+    done = project.run(*command.split())
+    assert done.code == 0, done
+
+
+def test_an_export_in_fakevlms_layout_is_read_back_whole(project: Project, tmp_path: Path) -> None:
+    out = tmp_path / "export"
+    done = project.run(
+        "instruct_builder", "export", project.shards, "--format", "fakeclue", "--out", out
+    )
+    assert done.code == 0, done
+    records = [r for path in out.glob("data_json/*.json") for r in json.loads(path.read_text())]
+    reader = Project(home=tmp_path / "home", recipe=project.recipe)
+    done = reader.run("generation", "ingest", out, "--source", "again", "--json")
+    assert done.code == 0, done
+    found = rows(reader, "SELECT label, generator FROM images")
+    wanted = {
+        r["image"]: ("real" if r["label"] == 1 else "fake", r["generator"] or None) for r in records
+    }
+    assert sorted(found, key=str) == sorted(wanted.values(), key=str)
+
+
+def test_wordings_have_the_shares_that_the_recipe_sets(project: Project) -> None:
+    counted = Counter(form for (form,) in shard_columns(project, "form"))
+    told = (project.recipe / "instructions").glob("*.yaml")
+    forms = [yaml.safe_load(path.read_text(encoding="utf-8"))["forms"] for path in told]
+    wanted = {
+        name: form["rows"] * CROPS
+        for some in forms
+        for name, form in some.items()
+        if form["scope"] == "image" and form.get("rows")
+    }
+    assert wanted
+    assert {name: counted[name] for name in wanted} == wanted
 
 
 def test_status_compare_and_costs_know_every_arm(project: Project) -> None:
