@@ -98,6 +98,28 @@ def add_lines(
     return results
 
 
+def awaited_requests(
+    session: Session, campaign_id: str, arm: str, request_hashes: Sequence[str]
+) -> set[str]:
+    """Those of some requests of an arm that stand in batches which were not ingested."""
+    found: set[str] = set()
+    for names in runs_of(request_hashes):
+        found.update(
+            session.scalars(
+                select(AttemptRow.request_hash)
+                .join(BatchLineRow, BatchLineRow.attempt_id == AttemptRow.attempt_id)
+                .join(BatchRow, BatchRow.batch_id == BatchLineRow.batch_id)
+                .where(
+                    AttemptRow.request_hash.in_(names),
+                    BatchRow.campaign_id == campaign_id,
+                    BatchRow.arm == arm,
+                    BatchRow.ingested_at.is_(None),
+                )
+            )
+        )
+    return found
+
+
 def take_over_claims(session: Session, batch: Batch, *, worker: str) -> None:
     """Pass the claims of all lines from `worker` to the batch, which holds them without an end.
 

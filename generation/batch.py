@@ -26,6 +26,7 @@ from generation.batch_results import Ingest, set_aside_refused
 from generation.batch_sending import Sending, create, give_up, note
 from generation.janitor import tidy
 from generation.liveness import is_dead
+from generation.stages import let_go_on
 from teacher.batch import RemoteBatch
 from teacher.failures import FailedCall, Refused
 
@@ -73,6 +74,7 @@ def run_batches(desk: BatchDesk, *, wait: bool, report: Report = lambda *_: None
         except TransientError as error:
             trouble = error
         sent, drafted = sent + len(sending.sent), drafted + sending.drafted
+        freed = let_go_on(desk.database, desk.recipe)
         waiting = _count_waiting(desk)
         seen = desk.seen.values()
         report(sum(one.answered for one in seen), sum(one.lines for one in seen))
@@ -81,6 +83,8 @@ def run_batches(desk: BatchDesk, *, wait: bool, report: Report = lambda *_: None
             raise trouble
         if sending.refusal is not None and not (wait and waiting):
             raise sending.refusal
+        if freed:  # arms that waited for what was drafted now
+            continue
         if not trouble and not (wait and waiting):
             return BatchRun(sent=sent, drafted=drafted, waiting=waiting)
         time.sleep(poll_seconds(desk.recipe))

@@ -28,6 +28,7 @@ from core.records import (
 from db.batches import (
     NewLine,
     add_lines,
+    awaited_requests,
     close_batch,
     drop_batch,
     end_lines,
@@ -161,7 +162,16 @@ class Sending:
         with self.desk.database.write() as session:
             self.drafted += keep_results(session, done).count(None)
         for arm, asked in questions.items():
-            self._put(self.desk.seats[arm], asked)
+            self._put(self.desk.seats[arm], self._unasked(arm, asked))
+
+    def _unasked(self, arm: str, questions: Sequence[Question]) -> list[Question]:
+        """Each request once, without those that wait for an answer: their images stay due."""
+        first: dict[str, Question] = {}
+        for question in questions:
+            first.setdefault(question.line.request_hash, question)
+        with self.desk.database.read() as session:
+            awaited = awaited_requests(session, self.desk.campaign_id, arm, list(first))
+        return [question for name, question in first.items() if name not in awaited]
 
     def _put(self, seat: BatchSeat, questions: Sequence[Question]) -> None:
         """Add questions to the file of an arm; a full file is sent, and the next one begun."""

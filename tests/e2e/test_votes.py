@@ -39,6 +39,8 @@ from db.lineage import Lineage, lineage
 from db.reports import costs
 from db.work import campaign_id_of
 from generation import brief
+from generation.batch import BatchRun, run_batches
+from generation.batch_desk import open_batch_desk
 from generation.campaign import prepare
 from generation.ingest import ingest
 from generation.panel import Panel, PointVotes, Voter, measure_panel
@@ -163,6 +165,12 @@ class Bench:
         run_campaign(self.settings, self.database, self.recipe, campaign)
         return campaign.due
 
+    def draft_in_batches(self) -> BatchRun:
+        prepare(self.database, self.store, self.recipe, in_batches=True)
+        opened = (self.settings, self.database, self.recipe, self.campaign_id)
+        with open_batch_desk(*opened, tell=lambda _: None) as desk:
+            return run_batches(desk, wait=True)
+
     def merged(self) -> list[Draft]:
         """In the order of the table."""
         with self.database.read() as session:
@@ -279,6 +287,13 @@ def test_what_is_kept_and_what_it_costs_equal_the_table(bench: Bench) -> None:
         name: (calls, pytest.approx(calls * USD_PER_CALL.get(name, 0)))
         for name, calls in CALLS.items()
     }
+
+
+def test_in_batches_too_the_same_is_asked_once(bench: Bench) -> None:
+    assert bench.draft_in_batches().drafted == 10 * len(ARMS) - 1 + 10
+    assert kept_points(bench.merged()) == KEPT
+    assert bench.asked() == {name: calls for name, calls in CALLS.items() if calls}
+    assert bench.draft_in_batches() == BatchRun(sent=0, drafted=0, waiting=0)
 
 
 def test_who_raised_what_equals_the_table(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from db.batches import (
     WaitingBatch,
     add_lines,
     all_batches,
+    awaited_requests,
     batch_workers,
     close_batch,
     drop_batch,
@@ -247,6 +248,21 @@ def test_lines_of_another_batch_are_not_found(desk: Desk) -> None:
     with desk.database.read() as session:
         assert lines_by_attempt(session, other.batch_id, ids) == {}
         assert lines_by_attempt(session, desk.batch.batch_id, ["attempt-none"]) == {}
+
+
+def test_requests_are_awaited_until_their_batch_was_closed(desk: Desk) -> None:
+    first, _, third = (sha256_text(item.work_id) for item in desk.claims)
+    desk.add(desk.claims[:2])
+
+    def awaited(arm: str) -> set[str]:
+        with desk.database.read() as session:
+            return awaited_requests(session, desk.campaign_id, arm, [first, third])
+
+    assert awaited("main") == {first}
+    assert awaited("another") == set()
+    with desk.database.write() as session:
+        close_batch(session, desk.batch, worker=WORKER, now=NOON)
+    assert awaited("main") == set()
 
 
 def test_failures_that_may_pass_are_counted_by_request(desk: Desk) -> None:
