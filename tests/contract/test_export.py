@@ -280,6 +280,13 @@ def test_the_card_says_what_a_reader_must_know(place: Place, tmp_path: Path) -> 
     for words in ("post-hoc rationales", "simulated", "pseudonyms", "| expert | 2 |", "texture"):
         assert words in card
     assert "images that two experts or more have reviewed" in card
+    assert "no human has looked" not in card
+
+
+def test_the_card_counts_the_records_that_nobody_checked(place: Place, tmp_path: Path) -> None:
+    place.export(tmp_path / "all", min_review=ReviewLevel.DRAFT)
+    card = (tmp_path / "all" / "README.md").read_text(encoding="utf-8")
+    assert "* At 2 of these records no human has looked: a teacher wrote them." in card
 
 
 def test_files_of_somebody_else_are_never_replaced(place: Place, tmp_path: Path) -> None:
