@@ -188,7 +188,7 @@ class Bench:
     def panel(self) -> Panel:
         return measure_panel(self.database, self.recipe, self.recipe.arm("consensus"))
 
-    def spent(self) -> dict[str, tuple[int, float]]:
+    def spent(self) -> dict[str, Any]:
         """Calls and US dollars of each arm."""
         with self.database.read() as session:
             now = datetime.now(UTC)

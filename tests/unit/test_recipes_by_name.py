@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -25,7 +25,8 @@ MODULES = (
 )
 
 
-def recipe_options(command: click.Command) -> Iterator[tuple[click.Command, click.Parameter]]:
+def recipe_options(command: Any) -> Iterator[tuple[Any, Any]]:
+    """Commands with their option, of a group and of those below it."""
     yield from ((command, option) for option in command.params if option.name == "recipe")
     for below in getattr(command, "commands", {}).values():
         yield from recipe_options(below)
@@ -38,7 +39,7 @@ def test_a_recipe_can_be_named(module: str, tmp_path: Path) -> None:
     found = list(recipe_options(typer.main.get_command(import_module(module).app)))
     assert found
     for command, option in found:
-        with click.Context(command) as context:
+        with typer.Context(command) as context:
             assert option.process_value(context, "fakeclue") == RECIPES / "fakeclue"
             assert option.process_value(context, str(tmp_path)) == tmp_path
 
