@@ -50,6 +50,8 @@ class EncodedImage:
     label: Authenticity | None
     generator: str | None
     group: str | None
+    topic: str | None = None
+    """what it shows, as its collection says"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,10 @@ def ingest_encoded(
     return _import(
         Register(database, store, source.name),
         (
-            found_bytes(i.name, i.data, label=i.label, generator=i.generator, group=i.group)
+            replace(
+                found_bytes(i.name, i.data, label=i.label, generator=i.generator, group=i.group),
+                topic=i.topic,
+            )
             for i in items
         ),
         partial(_take_in, store=store, limits=limits or Limits(), workers=workers),

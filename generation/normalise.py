@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from core.errors import ConfigError, DataError
 from core.recipe import Normalise
 from core.records import Authenticity, ImageRecord, Source
+from core.topics import COLLECTION
 from db.engine import Database
 from db.images import imported_files, labelled_images, source_names
 from db.images import sources as read_sources
 from db.tombstones import tombstones
+from db.topics import topics_among
 from generation.ingest import EncodedImage, IngestSummary, ingest_encoded
 from imaging.crew import usable_cores
 from imaging.decode import open_image
@@ -96,7 +98,10 @@ def normalise(
     fitting = [image for image in images if image.image_id in treatments]
     _require_both_labels(fitting, sources, settings.least_side)
     _refuse_stale(database, target, {_name(image, treatments) for image in fitting})
-    bench = _Bench(store, treatments)
+    with database.read() as session:
+        said = topics_among(session, [image.image_id for image in fitting])
+    topics = {image_id: words.get(COLLECTION) for image_id, words in said.items()}
+    bench = _Bench(store, treatments, topics)
     encoded = bench.encode(fitting, progress or _report_nothing)
     ingested = ingest_encoded(database, store, encoded, source=origin)
     with database.read() as session:
@@ -181,6 +186,8 @@ class _Bench:
 
     store: ImageStore
     treatments: Mapping[str, Treatment]
+    topics: Mapping[str, str | None]
+    """what images show, as their collections say"""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def encode(self, images: Sequence[ImageRecord], report: Progress) -> Iterator[EncodedImage]:
@@ -212,4 +219,5 @@ class _Bench:
             label=image.label,
             generator=image.generator,
             group=image.group,
+            topic=self.topics.get(image.image_id),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from core.settings import load_settings
 from db.engine import Database, open_database
 from db.images import copies_of, labelled_images, sources
 from db.tombstones import withdraw
+from db.topics import topics_among
 from generation.ingest import EncodedImage, ingest_encoded
 from generation.normalise import NormaliseSummary, normalise
 from imaging.decode import open_image
@@ -68,6 +69,7 @@ def take_in(
             label=label,
             generator="some-generator" if label is FAKE else None,
             group=f"{source}/{label} {seed} {n}",
+            topic=f"topic {n}" if n else None,
         )
         for n in range(number)
     ]
@@ -90,6 +92,14 @@ def images_of(database: Database, source: str) -> list[ImageRecord]:
         return list(labelled_images(session, sources=[source]))
 
 
+def topics_by_group(
+    database: Database, images: list[ImageRecord]
+) -> dict[str | None, Mapping[str, str]]:
+    with database.read() as session:
+        said = topics_among(session, [image.image_id for image in images])
+    return {image.group: said[image.image_id] for image in images if image.image_id in said}
+
+
 def test_both_labels_come_out_alike_and_the_source_stays_as_it_was(
     database: Database, store: ImageStore
 ) -> None:
@@ -109,6 +119,8 @@ def test_both_labels_come_out_alike_and_the_source_stays_as_it_was(
     assert {i.group for i in after} == {i.group for i in before}
     for image in after:
         assert open_image(store.read(image.path)).rgb.size == (160, 112)
+    assert topics_by_group(database, after) == topics_by_group(database, before)
+    assert len(topics_by_group(database, after)) == 2 * (EACH - 1)
 
 
 def test_doing_it_again_adds_nothing(database: Database, store: ImageStore) -> None:
