@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from annotation.chains import ChainSummary, chain_drafts
-from core.command_line import one_line_errors
+from core.command_line import RecipeOption, one_line_errors
 from core.errors import ConfigError
-from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe, recipe_folder
+from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe
 from core.records import Authenticity, ReviewLevel, Source, Split
 from core.settings import Settings, load_settings
 from core.sources import DEMO, choose_sources
@@ -137,10 +137,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options of the command
     budget: Annotated[
         float | None, typer.Option(min=0, help="Ceiling in US dollars for a paid teacher.")
     ] = None,
-    recipe: Annotated[
-        Path,
-        typer.Option(callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."),
-    ] = DEFAULT_RECIPE,
+    recipe: RecipeOption = DEFAULT_RECIPE,
     out: Annotated[Path | None, typer.Option(help="Folder of the shards.")] = None,
 ) -> None:
     """Images in, FakeInstruct shards out; does what is missing and nothing twice."""

@@ -42,14 +42,13 @@ from annotation.standing import Standing, standing
 from annotation.sync import FULL_SECONDS, SyncSummary, repeat
 from annotation.sync import sync as sync_both
 from annotation.webhook import call_back, call_no_more, receiving
-from core.command_line import one_line_errors
+from core.command_line import RecipeOption, one_line_errors
 from core.errors import ConfigError, FakeScopeError
 from core.recipe import (
     DEFAULT_RECIPE,
     EXEMPLARS_FILE,
     RECIPE_FILE,
     configured_recipe,
-    recipe_folder,
 )
 from core.records import AnnotationFate, Authenticity, ReviewLevel, TaskKind
 from core.settings import load_settings
@@ -69,12 +68,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeOption = Annotated[
-    Path,
-    typer.Option(
-        "--recipe", callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."
-    ),
-]
 SourceOption = Annotated[
     str | None, typer.Option(help="Name of the collection; default: all but the demo.")
 ]

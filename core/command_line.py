@@ -1,4 +1,4 @@
-"""How every command ends: the exit codes and the one line that explains a failure."""
+"""What commands share: how they end, how they are told a recipe, and tables as text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from core.errors import FakeScopeError
+from core.recipe import find_recipe
 
 INTERRUPTED = 130
 
 Row = tuple[str, ...]
+RecipeOption = Annotated[
+    Path,
+    typer.Option(
+        "--recipe", callback=find_recipe, help="Recipe folder, or the name of one in recipes/."
+    ),
+]
 
 
 @contextmanager

@@ -545,7 +545,7 @@ class Recipe(Strict):
         raise ConfigError(f"recipe {self.name} has no arm {name!r}; it has: {known}")
 
 
-def recipe_folder(named: str | Path) -> Path:
+def find_recipe(named: str | Path) -> Path:
     """The folder that a user means: a path, or the name of one in `recipes/`."""
     path = Path(named)
     if len(path.parts) != 1 or _is_recipe(path) or not _is_recipe(RECIPES / path):

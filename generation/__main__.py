@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
-from core.command_line import one_line_errors
+from core.command_line import RecipeOption, one_line_errors
 from core.errors import ConfigError, DataError
 from core.printable import printable
-from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe, load_recipe, recipe_folder
+from core.recipe import DEFAULT_RECIPE, Recipe, configured_recipe, load_recipe
 from core.records import Authenticity, Source
 from core.settings import Settings, load_settings
 from db.engine import Database, open_database
@@ -58,12 +58,6 @@ app = typer.Typer(
     help="Images in, teacher drafts out.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-RecipeOption = Annotated[
-    Path,
-    typer.Option(
-        "--recipe", callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SourceOption = Annotated[
     str | None, typer.Option(help="Only this source; default: all but the demo.")

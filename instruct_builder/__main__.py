@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from core.command_line import one_line_errors
+from core.command_line import RecipeOption, one_line_errors
 from core.errors import ConfigError
 from core.printable import printable
-from core.recipe import DEFAULT_RECIPE, configured_recipe, recipe_folder
+from core.recipe import DEFAULT_RECIPE, configured_recipe
 from core.records import ReviewLevel
 from core.settings import Settings, load_settings
 from db.engine import Database, open_database
@@ -58,12 +58,6 @@ app = typer.Typer(
 
 Place = Annotated[
     str, typer.Argument(metavar="DIR", help="Folder of a shard set, or its address: s3://...")
-]
-RecipeOption = Annotated[
-    Path,
-    typer.Option(
-        "--recipe", callback=recipe_folder, help="Recipe folder, or the name of one in recipes/."
-    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -31,10 +31,10 @@ from core.recipe import (
     DEFAULT_RECIPE,
     REHEARSAL,
     Strict,
+    find_recipe,
     parse_model,
     read_model,
     read_yaml,
-    recipe_folder,
 )
 from core.records import Picture, Reasoning, TeacherRequest
 from core.taxonomy import Taxonomy
@@ -413,7 +413,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="End it with Ctrl-C. No key is needed, and none is looked at.",
     )
     add = parser.add_argument
-    add("--recipe", type=recipe_folder, default=DEFAULT_RECIPE, help="recipe folder with the rules")
+    add("--recipe", type=find_recipe, default=DEFAULT_RECIPE, help="recipe folder with the rules")
     add("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     add("--log", type=Path, help="file to append one JSON line per request to")
     add(

@@ -20,7 +20,7 @@ import typer
 from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.ids import sha256_bytes
-from core.recipe import DEFAULT_RECIPE, REHEARSAL, recipe_folder
+from core.recipe import DEFAULT_RECIPE, REHEARSAL, find_recipe
 from core.records import Split
 from imaging.perturb import Perturbation, read_perturbation
 from instruct_builder.shards import sha256_of
@@ -149,9 +149,7 @@ ChangeOption = Annotated[
 ]
 RecipeOption = Annotated[
     Path,
-    typer.Option(
-        callback=recipe_folder, help="Recipe with the changes, the prompts and the prices."
-    ),
+    typer.Option(callback=find_recipe, help="Recipe with the changes, the prompts and the prices."),
 ]
 MasksOption = Annotated[
     Path | None,

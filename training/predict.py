@@ -17,7 +17,7 @@ import typer
 from core.command_line import one_line_errors
 from core.errors import ConfigError
 from core.printable import printable
-from core.recipe import DEFAULT_RECIPE, Strict, read_model, recipe_folder
+from core.recipe import DEFAULT_RECIPE, Strict, find_recipe, read_model
 from core.records import Authenticity
 from core.taxonomy import Taxonomy
 from imaging.layouts import PLAIN
@@ -102,7 +102,7 @@ def main(  # noqa: PLR0913 - the options of a command
     recipe: Annotated[
         Path,
         typer.Option(
-            callback=recipe_folder, help="Recipe with the questions and the trace categories."
+            callback=find_recipe, help="Recipe with the questions and the trace categories."
         ),
     ] = DEFAULT_RECIPE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from core.errors import ConfigError
-from core.recipe import RECIPES, load_recipe, recipe_folder
+from core.recipe import RECIPES, find_recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
@@ -49,13 +49,13 @@ def test_a_recipe_below_the_working_folder_goes_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fakeclue").mkdir()  # a data set of that name is no recipe
-    assert recipe_folder("fakeclue") == RECIPES / "fakeclue"
+    assert find_recipe("fakeclue") == RECIPES / "fakeclue"
     (tmp_path / "fakeclue" / "recipe.yaml").touch()
-    assert recipe_folder("fakeclue") == Path("fakeclue")
+    assert find_recipe("fakeclue") == Path("fakeclue")
 
 
 def test_a_recipe_that_is_nowhere_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    assert recipe_folder("fakeclu") == Path("fakeclu")
+    assert find_recipe("fakeclu") == Path("fakeclu")
     with pytest.raises(
         ConfigError, match=r"has no recipe\.yaml; name a folder, or one of fakeclue"
     ):
