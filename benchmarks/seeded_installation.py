@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
 from core.ids import image_id_of, sha256_text
 from core.recipe import DEFAULT_RECIPE, Recipe
@@ -114,9 +114,6 @@ def fill_database(
         with database.write() as session:
             for row, values in rows.items():
                 session.execute(insert(table_of(row)), values)
-    if database.dialect == "postgresql":  # whose autovacuum would have come round by then
-        with database.write() as session:
-            session.execute(text("ANALYZE"))
     return campaign_id
 
 

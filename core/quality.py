@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, median
+from typing import NamedTuple
 
 from core.agreement import edit_distance, text_similarity
 from core.records import Correction, Draft, ImageRecord, TraceOutcome
@@ -98,11 +99,27 @@ class Pace:
     mean_s: float | None
 
 
+class _Decision(NamedTuple):
+    """What one expert did with one trace."""
+
+    category: str
+    outcome: TraceOutcome
+    edit: tuple[str, str] | None
+    """the text before and after it"""
+
+
 @dataclass(slots=True)
 class _Tally:
     outcomes: Counter[TraceOutcome] = field(default_factory=Counter)
     distances: list[int] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
+
+    def count(self, decision: _Decision) -> None:
+        self.outcomes[decision.outcome] += 1
+        if decision.edit is not None:
+            before, after = decision.edit
+            self.distances.append(edit_distance(before, after))
+            self.changes.append(1 - text_similarity(before, after))
 
     def add(self, other: _Tally) -> None:
         self.outcomes += other.outcomes
@@ -112,18 +129,18 @@ class _Tally:
 
 def teacher_quality(reviews: Iterable[ReviewedDraft]) -> TeacherQuality:
     """Count what became of every trace; the adjudicator's word is none of an expert's."""
-    cells: dict[Cell, _Tally] = defaultdict(_Tally)
+    tallies: dict[tuple[str, str, str], _Tally] = defaultdict(_Tally)
     drafts = 0
     for review in reviews:
         drafts += bool(review.corrections)
+        generator, teacher_version = review.generator, review.teacher_version
         for correction in review.corrections:
-            for category, tally in _tallies(review, correction):
-                cell = Cell(
-                    category=category,
-                    generator=review.generator,
-                    teacher_version=review.teacher_version,
-                )
-                cells[cell].add(tally)
+            for decision in _decisions(review.draft, correction):
+                tallies[decision.category, generator, teacher_version].count(decision)
+    cells = {
+        Cell(category=category, generator=generator, teacher_version=teacher_version): tally
+        for (category, generator, teacher_version), tally in tallies.items()
+    }
     return TeacherQuality(
         drafts=drafts,
         overall=_quality(cells.values()),
@@ -157,19 +174,16 @@ def pace_of(times: Iterable[float | None]) -> Pace:
     )
 
 
-def _tallies(review: ReviewedDraft, correction: Correction) -> Iterator[tuple[str, _Tally]]:
-    """What one expert did, trace by trace, with the category of each."""
+def _decisions(draft: Draft, correction: Correction) -> Iterator[_Decision]:
+    """What one expert did, trace by trace."""
     left = correction.drafted()
-    for position, drafted in enumerate(review.draft.reasoning.findings):
-        outcome = correction.outcomes[position]
-        tally = _Tally(Counter([outcome]))
-        if outcome is TraceOutcome.EDITED:
-            before, after = drafted.evidence, left[position].evidence
-            tally.distances.append(edit_distance(before, after))
-            tally.changes.append(1 - text_similarity(before, after))
-        yield drafted.category, tally
-    for finding in correction.added():
-        yield finding.category, _Tally(Counter([TraceOutcome.ADDED]))
+    findings = zip(draft.reasoning.findings, correction.outcomes, strict=False)
+    for position, (drafted, outcome) in enumerate(findings):
+        is_edited = outcome is TraceOutcome.EDITED
+        edit = (drafted.evidence, left[position].evidence) if is_edited else None
+        yield _Decision(drafted.category, outcome, edit)
+    for finding in correction.reasoning.findings[len(left) :]:
+        yield _Decision(finding.category, TraceOutcome.ADDED, None)
 
 
 def _by(cells: Mapping[Cell, _Tally], name: str) -> dict[str, TraceQuality]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, exists, func, or_, select, tuple_
+from sqlalchemy import RowMapping, Select, Subquery, exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.chain import deciding
@@ -254,51 +254,33 @@ def _has_label(label: str | None) -> Any:
 # Drafts
 
 
+def first_drafts(
+    session: Session, wanted: DraftFilter, *, limit: int
+) -> tuple[int, list[DraftLine]]:
+    """How many newest drafts are wanted, and the first of them, by image and arm.
+
+    Both from one pass over the drafts, which most faults ask for; only the ids of what is wanted
+    are held.
+    """
+    found = _drafts(_PLACE_OF_DRAFT, wanted).cte("wanted").prefix_with("MATERIALIZED")
+    first = select(found).order_by(found.c.image_id, found.c.arm).limit(limit).subquery()
+    total = select(func.count()).select_from(found).scalar_subquery()
+    rows = session.execute(_lines(first, wanted, total.label("total"))).mappings().all()
+    return (rows[0]["total"] if rows else 0), [_line(row) for row in rows]
+
+
 def drafts_page(
     session: Session, wanted: DraftFilter, *, limit: int, offset: int = 0
 ) -> list[DraftLine]:
     """The newest drafts wanted, by image and arm."""
-    columns: list[Any] = [
-        DraftRow.draft_id,
-        DraftRow.image_id,
-        DraftRow.arm,
-        DraftRow.teacher,
-        ImageRow.label,
-        ImageRow.generator,
-    ]
     page = (
-        _drafts(columns, wanted)
+        _drafts(_PLACE_OF_DRAFT, wanted)
         .order_by(DraftRow.image_id, DraftRow.arm)
         .limit(limit)
         .offset(offset)
         .subquery()
     )
-    counts: dict[str, Any] = {
-        "findings": _count(FindingRow, FindingRow.reasoning_id == page.c.draft_id),
-        "calls": _count(
-            AttemptRow,
-            AttemptRow.image_id == page.c.image_id,
-            AttemptRow.campaign_id == wanted.campaign_id,
-            AttemptRow.arm == page.c.arm,
-        ),
-        "corrections": _count(CorrectionRow, CorrectionRow.draft_id == page.c.draft_id),
-    }
-    statement = (
-        select(
-            *page.columns,
-            ReasoningRow.verdict,
-            *(count.label(name) for name, count in counts.items()),
-        )
-        .join(ReasoningRow, ReasoningRow.reasoning_id == page.c.draft_id)
-        .order_by(page.c.image_id, page.c.arm)
-    )
-    return [DraftLine(**row) for row in session.execute(statement).mappings()]
-
-
-def count_drafts_wanted(session: Session, wanted: DraftFilter) -> int:
-    """How many newest drafts are wanted."""
-    found: int = session.execute(_drafts([func.count()], wanted)).scalar_one()
-    return found
+    return [_line(row) for row in session.execute(_lines(page, wanted)).mappings()]
 
 
 def draft_details(session: Session, draft_id: str) -> DraftDetails | None:
@@ -353,6 +335,38 @@ def _drafts(columns: Any, wanted: DraftFilter) -> Select[Any]:
     )
 
 
+def _lines(page: Subquery, wanted: DraftFilter, *more: Any) -> Select[Any]:
+    """What a list says of the drafts of `page`, with more columns."""
+    counts: dict[str, Any] = {
+        "findings": _count(FindingRow, FindingRow.reasoning_id == page.c.draft_id),
+        "calls": _count(
+            AttemptRow,
+            AttemptRow.image_id == page.c.image_id,
+            AttemptRow.campaign_id == wanted.campaign_id,
+            AttemptRow.arm == page.c.arm,
+        ),
+        "corrections": _count(CorrectionRow, CorrectionRow.draft_id == page.c.draft_id),
+    }
+    columns: tuple[Any, ...] = (
+        DraftRow.teacher,
+        ImageRow.label,
+        ImageRow.generator,
+        ReasoningRow.verdict,
+        *(count.label(name) for name, count in counts.items()),
+    )
+    return (
+        select(*page.columns, *columns, *more)
+        .join(DraftRow, DraftRow.draft_id == page.c.draft_id)
+        .join(ImageRow, ImageRow.image_id == page.c.image_id)
+        .join(ReasoningRow, ReasoningRow.reasoning_id == page.c.draft_id)
+        .order_by(page.c.image_id, page.c.arm)
+    )
+
+
+def _line(row: RowMapping) -> DraftLine:
+    return DraftLine(**{field.name: row[field.name] for field in fields(DraftLine)})
+
+
 def _count(row: Any, *conditions: Any) -> Any:
     return select(func.count()).select_from(row).where(*conditions).scalar_subquery()
 
@@ -371,6 +385,7 @@ def _has_outcome(outcome: TraceOutcome) -> Any:
     return DraftRow.draft_id.in_(corrected)
 
 
+_PLACE_OF_DRAFT: Any = (DraftRow.draft_id, DraftRow.image_id, DraftRow.arm)
 _PLACE: Any = (AttemptRow.campaign_id, AttemptRow.arm, AttemptRow.image_id)
 _FAKE_TRACE = _finds(FindingRow.points_to == Authenticity.FAKE)
 _FAULTS: dict[Fault, Any] = {

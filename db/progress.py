@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.records import ImageRecord, WorkState
 from db.images import IMAGE_COLUMNS, image_of
-from db.tables import CampaignRow, DraftRow, ImageRow, WorkRow
+from db.tables import AttemptRow, CampaignRow, DraftRow, ImageRow, WorkRow
 from db.work import UNDRAFTED, WAITS_FOR_BATCH
 
 
@@ -38,15 +39,27 @@ class FunnelCount:
     images: int
 
 
+class Wait(StrEnum):
+    """Why nobody can claim an image at this moment."""
+
+    EXPIRED = "expired"
+    """claimed by a worker that has not been heard of in time"""
+    LATER = "later"
+    """given back, not to be tried again yet"""
+    IN_BATCH = "in_batch"
+    """sent, and not answered yet"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldUp:
-    """Work that nobody can claim at this moment."""
+    """An image that waits for something else than a free worker, in one arm."""
 
-    expired: int
-    """claimed by a worker that has not been heard of in time"""
-    later: int
-    """given back, not to be tried again yet"""
-    in_batches: int
+    image: ImageRecord
+    arm: str
+    wait: Wait
+    tries: int
+    reason: str
+    """why the last call about it failed; empty: it did not, or there was none"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,20 +117,63 @@ def funnel(session: Session, campaign_id: str) -> list[FunnelCount]:
     return [FunnelCount(**row) for row in session.execute(statement).mappings()]
 
 
-def held_up(session: Session, campaign_id: str, *, now: datetime) -> HeldUp:
-    """What waits for something else than a free worker."""
-    conditions = {
-        "expired": (WorkRow.state == WorkState.DRAFTING) & (WorkRow.claimed_until <= now),
-        "later": WorkRow.due_at > now,
-        "in_batches": WAITS_FOR_BATCH,
-    }
-    counts = [
-        func.count(case((condition, 1))).label(name) for name, condition in conditions.items()
-    ]
+def count_held_up(session: Session, campaign_id: str, *, now: datetime) -> dict[Wait, int]:
+    """How much work waits for something else than a free worker, and for what."""
+    counts = [func.count(case((condition, 1))) for condition in _waits(now).values()]
     statement = select(*counts).where(
         WorkRow.campaign_id == campaign_id, WorkRow.state.in_(UNDRAFTED)
     )
-    return HeldUp(**session.execute(statement).mappings().one())
+    return dict(zip(Wait, session.execute(statement).one(), strict=True))
+
+
+def held_up_images(
+    session: Session, campaign_id: str, *, now: datetime, limit: int, offset: int = 0
+) -> list[HeldUp]:
+    """The work that waits, by image and arm, with what the last call came to."""
+    waits = _waits(now)
+    last_call = (
+        select(AttemptRow.reason)
+        .where(
+            AttemptRow.image_id == WorkRow.image_id,
+            AttemptRow.campaign_id == campaign_id,
+            AttemptRow.arm == WorkRow.arm,
+        )
+        .order_by(AttemptRow.started_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    wait = case(*((condition, str(name)) for name, condition in waits.items()))
+    columns: Sequence[Any] = (*IMAGE_COLUMNS, WorkRow.arm, WorkRow.tries)
+    statement = (
+        select(*columns, wait.label("wait"), func.coalesce(last_call, "").label("said"))
+        .join(ImageRow, ImageRow.image_id == WorkRow.image_id)
+        .where(
+            WorkRow.campaign_id == campaign_id,
+            WorkRow.state.in_(UNDRAFTED),
+            or_(*waits.values()),
+        )
+        .order_by(WorkRow.image_id, WorkRow.arm)
+        .limit(limit)
+        .offset(offset)
+    )
+    return [
+        HeldUp(
+            image=image_of(row),
+            arm=row["arm"],
+            wait=Wait(row["wait"]),
+            tries=row["tries"],
+            reason=row["said"],
+        )
+        for row in session.execute(statement).mappings()
+    ]
+
+
+def _waits(now: datetime) -> dict[Wait, ColumnElement[bool]]:
+    return {
+        Wait.EXPIRED: (WorkRow.state == WorkState.DRAFTING) & (WorkRow.claimed_until <= now),
+        Wait.LATER: WorkRow.due_at > now,
+        Wait.IN_BATCH: WAITS_FOR_BATCH,
+    }
 
 
 def pace(session: Session, campaign_id: str, *, now: datetime, minutes: int) -> Pace:

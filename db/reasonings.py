@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from core.records import Mask, Reasoning, Region, TraceFinding
-from db.statements import batches
+from db.statements import among, batches
 from db.tables import CornerRow, FindingRow, MaskRow, ReasoningRow, table_of
 
 Regions = dict[tuple[str, int], Region | Mask]
@@ -55,7 +55,7 @@ def _load(session: Session, ids: Sequence[str]) -> dict[str, Reasoning]:
             ReasoningRow.verdict,
             ReasoningRow.conclusion,
             ReasoningRow.confidence,
-        ).where(ReasoningRow.reasoning_id.in_(ids))
+        ).where(among(session, ReasoningRow.reasoning_id, ids))
     )
     return {
         reasoning_id: Reasoning(
@@ -79,7 +79,7 @@ def _findings_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceFi
             FindingRow.evidence,
             FindingRow.points_to,
         )
-        .where(FindingRow.reasoning_id.in_(ids))
+        .where(among(session, FindingRow.reasoning_id, ids))
         .order_by(FindingRow.reasoning_id, FindingRow.position)
     )
     for reasoning_id, position, category, evidence, points_to in rows:
@@ -98,7 +98,7 @@ def _polygons_of(session: Session, ids: Sequence[str]) -> Regions:
     corners: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     rows = session.execute(
         select(CornerRow.reasoning_id, CornerRow.position, CornerRow.x, CornerRow.y)
-        .where(CornerRow.reasoning_id.in_(ids))
+        .where(among(session, CornerRow.reasoning_id, ids))
         .order_by(CornerRow.reasoning_id, CornerRow.position, CornerRow.corner)
     )
     for reasoning_id, position, x, y in rows:
@@ -107,10 +107,10 @@ def _polygons_of(session: Session, ids: Sequence[str]) -> Regions:
 
 
 def _masks_of(session: Session, ids: Sequence[str]) -> Regions:
-    rows = session.execute(select(*MASKS.columns).where(MASKS.c.reasoning_id.in_(ids)))
+    statement = select(*MASKS.columns).where(among(session, MaskRow.reasoning_id, ids))
     return {
         (reasoning_id, position): Mask(width=width, height=height, counts=counts)
-        for reasoning_id, position, width, height, counts in rows
+        for reasoning_id, position, width, height, counts in session.execute(statement)
     }
 
 

@@ -18,7 +18,7 @@ from db.batches import WaitingBatch, waiting_batches
 from db.chains import count_chains_by_level
 from db.columns import exact_sum
 from db.days import committed_on_day, day_of
-from db.images import ImageCounts, count_images, images_by_id
+from db.images import IMAGE_COLUMNS, ImageCounts, count_images, image_of
 from db.ledger import CallCount, Spending, count_calls, outcomes_of, spending_of
 from db.reviews import corrections
 from db.statements import stream
@@ -190,11 +190,17 @@ def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
         .prefix_with("MATERIALIZED")  # or SQLite goes through the findings of fakes as well
     )
     keys: list[Any] = [drafts.c.arm, drafts.c.teacher]
-    says_fake = FindingRow.points_to == Authenticity.FAKE
+    traces = (
+        select(*keys, drafts.c.draft_id, FindingRow.category)
+        .join(FindingRow, FindingRow.reasoning_id == drafts.c.draft_id)
+        .where(FindingRow.points_to == Authenticity.FAKE)
+        .cte("traces")
+        .prefix_with("MATERIALIZED")  # looked up once for both counts
+    )
     called_fake = exists().where(
         ReasoningRow.reasoning_id == drafts.c.draft_id, ReasoningRow.verdict == Authenticity.FAKE
     )
-    has_trace = exists().where(FindingRow.reasoning_id == drafts.c.draft_id, says_fake)
+    has_trace = drafts.c.draft_id.in_(select(traces.c.draft_id))
     whole = select(
         *keys,
         null(),
@@ -202,12 +208,10 @@ def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
         func.count(case((called_fake, 1))),
         func.count(case((has_trace, 1))),
     ).group_by(*keys)
-    by_category = (
-        select(*keys, FindingRow.category, func.count(drafts.c.draft_id.distinct()), null(), null())
-        .join(FindingRow, FindingRow.reasoning_id == drafts.c.draft_id)
-        .where(says_fake)
-        .group_by(*keys, FindingRow.category)
-    )
+    of_category = (traces.c.arm, traces.c.teacher, traces.c.category)
+    by_category = select(
+        *of_category, func.count(traces.c.draft_id.distinct()), null(), null()
+    ).group_by(*of_category)
     wholes: dict[tuple[str, str], tuple[int, int, int]] = {}
     traces: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for arm, teacher, category, *numbers in session.execute(union_all(whole, by_category)):
@@ -236,17 +240,16 @@ def reviewed_drafts(
     session: Session, campaign_id: str, arms: Sequence[str]
 ) -> Iterator[ReviewedDraft]:
     """The drafts of these arms that experts have corrected, with what counts, by image id."""
-    is_corrected = exists().where(
-        CorrectionRow.image_id == ImageRow.image_id,
-        CorrectionRow.draft_id == DraftRow.draft_id,
-        DraftRow.campaign_id == campaign_id,
-        DraftRow.arm.in_(arms),
+    # not `exists`: all images would be gone through for the few that experts have seen
+    is_corrected = ImageRow.image_id.in_(
+        select(CorrectionRow.image_id)
+        .join(DraftRow, DraftRow.draft_id == CorrectionRow.draft_id)
+        .where(DraftRow.campaign_id == campaign_id, DraftRow.arm.in_(arms))
     )
-    statement = select(ImageRow.image_id).where(is_corrected, ~is_withdrawn(ImageRow.image_id))
+    statement = select(*IMAGE_COLUMNS).where(is_corrected, ~is_withdrawn(ImageRow.image_id))
     for rows in stream(session, statement, ImageRow.image_id):
-        image_ids = [row["image_id"] for row in rows]
-        images = images_by_id(session, image_ids)
-        said = corrections(session, image_ids)
+        images = {row["image_id"]: image_of(row) for row in rows}
+        said = corrections(session, list(images))
         all_said = [correction for image_id in said for correction in said[image_id]]
         drafts = drafts_by_id(session, [correction.draft_id for correction in all_said])
         seconds = lead_times(session, [correction.correction_id for correction in all_said])

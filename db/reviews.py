@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.records import Correction, TraceOutcome
 from db.reasonings import reasonings_of, save_reasonings
-from db.statements import batches, insert_missing
+from db.statements import among, batches, insert_missing
 from db.tables import CorrectionRow, OutcomeRow, WithdrawnCorrectionRow, table_of
 
 CORRECTIONS = table_of(CorrectionRow)
@@ -88,7 +88,7 @@ def corrections_by_id(session: Session, ids: Sequence[str]) -> list[Correction]:
 def _load(session: Session, image_ids: Sequence[str]) -> dict[str, list[Correction]]:
     rows = session.execute(
         select(*COLUMNS)
-        .where(CorrectionRow.image_id.in_(image_ids), ~_IS_WITHDRAWN)
+        .where(among(session, CorrectionRow.image_id, image_ids), ~_IS_WITHDRAWN)
         .order_by(CorrectionRow.number)
     ).mappings()
     found: dict[str, list[Correction]] = defaultdict(list)
@@ -126,7 +126,7 @@ def _outcomes_of(session: Session, ids: Sequence[str]) -> dict[str, list[TraceOu
     for batch in batches(ids):
         rows = session.execute(
             select(OutcomeRow.correction_id, OutcomeRow.outcome)
-            .where(OutcomeRow.correction_id.in_(batch))
+            .where(among(session, OutcomeRow.correction_id, batch))
             .order_by(OutcomeRow.correction_id, OutcomeRow.position)
         )
         for correction_id, outcome in rows:

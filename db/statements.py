@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import RowMapping, Select, Table, Update, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    RowMapping,
+    Select,
+    Table,
+    Text,
+    Update,
+    any_,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -27,6 +38,18 @@ def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """`items` in runs of at most `BATCH`."""
     for start in range(0, len(items), BATCH):
         yield items[start : start + BATCH]
+
+
+def among(
+    session: Session, column: InstrumentedAttribute[str], values: Sequence[str]
+) -> ColumnElement[bool]:
+    """Whether a text column holds one of many values, such as a batch.
+
+    PostgreSQL is sent one array: its driver takes longer over 500 values than the server.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(Text)))
+    return column.in_(values)
 
 
 def insert_into(session: Session, table: Table) -> Dialectal:

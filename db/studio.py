@@ -18,7 +18,7 @@ from core.records import AnnotationFate, Authenticity, Draft, TaskKind
 from db.images import of_sources
 from db.ledger import DRAFT_FIELDS, DRAFTS
 from db.reasonings import reasonings_of
-from db.statements import batches, change, insert_missing
+from db.statements import among, batches, change, insert_missing
 from db.tables import (
     AnnotationVersionRow,
     CampaignRow,
@@ -308,7 +308,8 @@ def drafts_by_id(session: Session, draft_ids: Sequence[str]) -> dict[str, Draft]
     found: dict[str, Draft] = {}
     for batch in batches(sorted(set(draft_ids))):
         columns = [DRAFTS.c[name] for name in DRAFT_FIELDS]
-        rows = session.execute(select(*columns).where(DraftRow.draft_id.in_(batch))).mappings()
+        these = among(session, DraftRow.draft_id, batch)
+        rows = session.execute(select(*columns).where(these)).mappings()
         reasonings = reasonings_of(session, batch)
         for row in rows:
             found[row["draft_id"]] = Draft(**row, reasoning=reasonings[row["draft_id"]])
@@ -376,7 +377,7 @@ def lead_times(session: Session, correction_ids: Sequence[str]) -> dict[str, flo
     for batch in batches(list(correction_ids)):
         rows = session.execute(
             select(VERSIONS.c.record_id, VERSIONS.c.lead_time_s).where(
-                AnnotationVersionRow.record_id.in_(batch),
+                among(session, AnnotationVersionRow.record_id, batch),
                 AnnotationVersionRow.lead_time_s.is_not(None),
             )
         )

@@ -21,9 +21,9 @@ from db.browse import (
     DraftLine,
     Fault,
     categories,
-    count_drafts_wanted,
     draft_details,
     drafts_page,
+    first_drafts,
     values_of_images,
 )
 from db.progress import CampaignSummary, arm_names
@@ -40,7 +40,7 @@ def show_page(place: Place) -> None:
     if campaign is None:
         return
     wanted = _filter(place, campaign)
-    total = place.ask(count_drafts_wanted, wanted)
+    total, lines = place.ask(first_drafts, wanted, limit=PER_PAGE)
     st.caption(f"{total:,} drafts; choose one in the list")
     if not total:
         show.empty(
@@ -48,7 +48,8 @@ def show_page(place: Place) -> None:
         )
         return
     offset = show.turn_pages(total, size=PER_PAGE)
-    lines = place.ask(drafts_page, wanted, limit=PER_PAGE, offset=offset)
+    if offset:
+        lines = place.ask(drafts_page, wanted, limit=PER_PAGE, offset=offset)
     chosen = _choose(lines)
     show.downloads(
         "drafts",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import update
+
 from core.ids import content_id
-from core.records import Authenticity, TraceOutcome, WorkState
+from core.records import AttemptOutcome, Authenticity, TraceOutcome, WorkState
 from db.browse import (
     UNLABELLED,
     DraftFilter,
@@ -14,19 +16,21 @@ from db.browse import (
     ImageFilter,
     clusters_page,
     count_clusters,
-    count_drafts_wanted,
     count_wanted,
     draft_details,
     drafts_page,
+    first_drafts,
     images_page,
     metadata_counts,
 )
 from db.engine import Database
 from db.images import count_images, labelled_images, save_images
-from db.progress import funnel, held_up, pace, set_aside_images
+from db.ledger import DatabaseLedger
+from db.progress import Wait, count_held_up, funnel, held_up_images, pace, set_aside_images
 from db.reports import invented_traces, status
 from db.reviews import save_correction
-from db.work import claim, quarantine, work_counts
+from db.tables import WorkRow
+from db.work import claim, extend_claims, quarantine, release, work_counts
 from imaging.shortcuts import label_tables
 from tests.campaigns import NOON, start_campaign, store_draft, store_images
 from tests.unit.records import make_correction, make_finding, make_image
@@ -124,7 +128,9 @@ def drafts_of(database: Database, campaign_id: str, fault: Fault) -> list[object
     wanted = DraftFilter(campaign_id=campaign_id, fault=fault)
     with database.read() as session:
         page = drafts_page(session, wanted, limit=9)
-        assert count_drafts_wanted(session, wanted) == len(page)
+        assert first_drafts(session, wanted, limit=9) == (len(page), page)
+        assert first_drafts(session, wanted, limit=1) == (len(page), page[:1])
+        assert drafts_page(session, wanted, limit=9, offset=1) == page[1:]
     return list(page)
 
 
@@ -149,12 +155,46 @@ def test_progress_tells_what_status_tells(database: Database) -> None:
         told = status(session, campaign_id)
         assert by_state == told.work == work_counts(session, campaign_id)
         assert told.quarantined == {"refused": 1, "cut off": 1}
-        assert held_up(session, campaign_id, now=later).expired == 1
-        assert held_up(session, campaign_id, now=NOON).expired == 0
         (aside,) = set_aside_images(session, campaign_id, "refused", limit=9)
         assert aside.image.image_id == first.image_id
         assert len(set_aside_images(session, campaign_id, None, limit=9)) == 2
         assert pace(session, campaign_id, now=NOON, minutes=10).due == 4
+
+
+def test_what_waits_is_counted_and_named_with_the_reason(database: Database) -> None:
+    images = store_images(database, 5)
+    campaign_id = start_campaign(database, images)
+    with database.write() as session:
+        silent, tried, sent, _ = claim(
+            session, campaign_id, arms=["main"], worker="w", limit=4, seconds=60, now=NOON
+        )
+        release(session, "w", [tried.work_id], due_at=NOON + timedelta(hours=2))
+        of_batch = update(WorkRow).where(WorkRow.work_id == sent.work_id)
+        session.execute(of_batch.values(claimed_until=None))
+        extend_claims(session, "w", [silent.work_id], seconds=1, now=NOON)
+    ledger = DatabaseLedger(database, campaign_id, teacher="rehearsal")
+    for reason in ("an old one", "busy"):
+        attempt_id = ledger.open_attempt(
+            request_hash="f" * 64,
+            image_id=tried.image_id,
+            arm="main",
+            model="rehearsal",
+            reserved_usd=0.0,
+        )
+        ledger.fail_attempt(attempt_id, AttemptOutcome.RATE_LIMITED, reason)
+    soon = NOON + timedelta(seconds=30)
+    with database.read() as session:
+        counts = count_held_up(session, campaign_id, now=soon)
+        found = held_up_images(session, campaign_id, now=soon, limit=9)
+        (second,) = held_up_images(session, campaign_id, now=soon, limit=1, offset=1)
+    assert counts == dict.fromkeys(Wait, 1)
+    waits = {each.image.image_id: (each.wait, each.reason) for each in found}
+    assert waits == {
+        silent.image_id: (Wait.EXPIRED, ""),
+        tried.image_id: (Wait.LATER, "busy"),
+        sent.image_id: (Wait.IN_BATCH, ""),
+    }
+    assert second == found[1]
 
 
 def test_invented_traces_are_those_of_status(database: Database) -> None:
