@@ -25,6 +25,7 @@ NAMED = {
     "slider", "spinbutton", "switch", "tab", "textbox",
 }  # fmt: skip
 """roles of controls, pictures and charts"""
+CELLS = {"columnheader", "gridcell"}
 MOST_STOPS = 300
 STOP = """() => {
     const element = document.activeElement;
@@ -128,20 +129,31 @@ class Viewer:
         self.page.wait_for_load_state("networkidle")
 
     def nameless(self) -> list[str]:
-        """Roles of what a screen reader meets without a name, by Chromium's accessibility tree.
+        """Roles of what a screen reader meets without a name; cells of tables may be empty."""
+        return [role for role, name in self._met() if role in NAMED and not name]
 
-        The cells of a table are painted: their canvas lies in a frame that has the name.
-        """
+    def cells(self) -> list[str]:
+        """What a screen reader meets in the tables: headings and cells, row by row."""
+        return [name for role, name in self._met() if role in CELLS]
+
+    def _met(self) -> list[tuple[str, str]]:
+        """Role and name of all that a screen reader meets, by Chromium's accessibility tree."""
         session = self.page.context.new_cdp_session(self.page)
         nodes = session.send("Accessibility.getFullAXTree")["nodes"]
         session.detach()
         return [
-            node["role"]["value"]
+            (node["role"]["value"], node.get("name", {}).get("value", "").strip())
             for node in nodes
             if not node["ignored"]
-            and node["role"]["value"] in NAMED
-            and not node.get("name", {}).get("value", "").strip()
         ]
+
+    def figures(self) -> dict[str, str]:
+        """The large numbers by their titles."""
+        names, values = (
+            self.page.get_by_test_id(f"stMetric{part}").all_inner_texts()
+            for part in ("Label", "Value")
+        )
+        return dict(zip(names, values, strict=True))
 
     def tab_through(self) -> list[str]:
         """What Tab reaches, in order; AssertionError where nothing shows what was reached."""

@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from core.ids import content_id, image_id_of, sha256_bytes
-from core.recipe import DEFAULT_RECIPE, load_recipe
+from core.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from core.records import (
+    AnnotationFate,
     Authenticity,
+    BlindLabel,
+    Confidence,
+    Draft,
     ImageRecord,
+    Preference,
     Region,
     Source,
+    TaskKind,
     TraceFinding,
     TraceOutcome,
 )
 from core.settings import load_settings
+from db.blind import save_label
 from db.engine import Database, open_database
 from db.images import save_images, save_source
+from db.judgements import PREFERENCES
+from db.provenance import save_provenance
 from db.reviews import save_correction
-from db.work import add_work, claim, employ, open_campaign, quarantine
+from db.studio import (
+    AnnotationVersion,
+    StudioProject,
+    StudioTask,
+    expert_of,
+    save_project,
+    save_tasks,
+    save_version,
+)
+from db.work import add_work, claim, employ, open_campaign, quarantine, stop_campaign
 from imaging.store import ImageStore
 from tests.campaigns import NOON, store_draft
 from tests.unit.instruct_builder.exports import talk, write_placed
@@ -39,6 +59,8 @@ HOSTILE = (
 )
 """what a reply, a name or a reason may hold"""
 LONG = "long " * 200_000
+STUDIO = "http://127.0.0.1:9"
+"""address of a Label Studio that does not run"""
 HOSTILE_NAME = "<img src=x onerror=alert(1)> [name](javascript:1) **x**"
 """of a folder"""
 CHANGES = (TraceOutcome.EDITED, TraceOutcome.REJECTED, TraceOutcome.ADDED)
@@ -83,8 +105,11 @@ def store_drawn(home: Path, database: Database, count: int) -> list[ImageRecord]
     return images[:-1]
 
 
-def _draft_and_correct(database: Database, campaign_id: str, images: Sequence[ImageRecord]) -> None:
+def _draft_and_correct(
+    database: Database, campaign_id: str, images: Sequence[ImageRecord]
+) -> list[Draft]:
     """A draft of each image, which two experts change; of every other image one accepts it."""
+    drafts = []
     marked = TraceFinding(
         category="texture", evidence=HOSTILE, points_to=Authenticity.FAKE, region=BOX
     )
@@ -92,6 +117,7 @@ def _draft_and_correct(database: Database, campaign_id: str, images: Sequence[Im
     edited = replace(marked, evidence=f"It is not so. {HOSTILE}")
     for number, image in enumerate(images):
         draft = store_draft(database, campaign_id, image, marked, long, teacher=HOSTILE)
+        drafts.append(draft)
         for expert in ("expert-1", HOSTILE):
             agrees = expert == "expert-1" or number % 2
             said = make_correction(
@@ -103,29 +129,118 @@ def _draft_and_correct(database: Database, campaign_id: str, images: Sequence[Im
             )
             with database.write() as session:
                 save_correction(session, said)
+    return drafts
+
+
+def _judge(database: Database, campaign_id: str, images: Sequence[ImageRecord]) -> None:
+    """What experts say of images besides: blind, and of which of two drafts is better."""
+    for number, image in enumerate(images):
+        texts = [
+            store_draft(
+                database, campaign_id, image, make_finding(), question=arm, arm=arm, teacher=HOSTILE
+            )
+            for arm in ("other", "plain")
+        ]
+        for expert in ("expert-1", HOSTILE):
+            label = BlindLabel(
+                label_id=content_id("label", image.image_id, expert),
+                image_id=image.image_id,
+                expert=expert,
+                version=1,
+                verdict=Authenticity.FAKE,
+                confidence=Confidence.LOW,
+                categories=("texture",),
+            )
+            choice = Preference(
+                preference_id=content_id("preference", image.image_id, expert),
+                image_id=image.image_id,
+                expert=expert,
+                version=1,
+                preferred=texts[number % 2].draft_id,
+                other=texts[1 - number % 2].draft_id,
+                preferred_first=True,
+            )
+            with database.write() as session:
+                save_label(session, label)
+                PREFERENCES.save(session, choice)
+
+
+def _show_in_studio(
+    database: Database, campaign_id: str, draft: Draft, server: str, number: int
+) -> None:
+    """A task about a draft, of which somebody overwrote the answer."""
+    project = StudioProject(
+        project_key=f"project {number}",
+        server=server,
+        campaign_id=campaign_id,
+        form_id="form",
+        kind=TaskKind.REVIEW,
+        number=number,
+        project_id=7,
+    )
+    task = StudioTask(
+        task_key=f"task {number}",
+        project_key=project.project_key,
+        subject_id=draft.draft_id,
+        image_id=draft.image_id,
+        task_id=11,
+    )
+    with database.write() as session:
+        save_project(session, project)
+        save_tasks(session, [task])
+        version = AnnotationVersion(
+            version_id=f"version {number}",
+            task_key=task.task_key,
+            annotation_id=1,
+            number=1,
+            fate=AnnotationFate.OVERWRITTEN,
+            reason=LONG if number % 2 else HOSTILE,
+            expert=expert_of(session, server, 1),
+            raw="{}",
+        )
+        save_version(session, version)
+
+
+def make_study(folder: Path) -> Recipe:
+    """The default recipe with two arms more, between which experts choose."""
+    shutil.copytree(DEFAULT_RECIPE, folder)
+    path = folder / "recipe.yaml"
+    said = yaml.safe_load(path.read_text())
+    (arm,) = said["drafting"]["arms"]
+    said["drafting"]["arms"] += [{**arm, "name": name} for name in ("other", "plain")]
+    said["review"]["preference"] = {"arms": ["other", "plain"], "images": 6, "experts": 2}
+    path.write_text(yaml.safe_dump(said))
+    return load_recipe(folder)
 
 
 def make_installation(home: Path) -> Database:
     """Images in a campaign, some set aside: everything that others wrote is hostile or too long."""
     database = open_database(load_settings(fakescope_home=home, database_url=None))
     images = store_drawn(home, database, 12)
-    recipe = load_recipe()
+    recipe = make_study(home / "recipe")
     with database.write() as session:
         campaign_id = open_campaign(session, recipe, ceiling_usd=None)
-        employ(session, campaign_id, recipe_folder=str(DEFAULT_RECIPE), rehearsal_url=None)
+        employ(session, campaign_id, recipe_folder=str(recipe.folder), rehearsal_url=None)
         add_work(session, campaign_id, "main", [image.image_id for image in images])
-    _draft_and_correct(database, campaign_id, images[6:])
+        said = {HOSTILE: LONG, "camera": HOSTILE}
+        save_provenance(session, {image.image_id: said for image in images})
+        stop_campaign(session, campaign_id, HOSTILE)
+    drafts = _draft_and_correct(database, campaign_id, images[6:])
+    _judge(database, campaign_id, images[6:])
+    for number, draft in enumerate(drafts, start=1):
+        server = STUDIO if number % 2 else "javascript:alert(1)//"
+        _show_in_studio(database, campaign_id, draft, server, number)
     with database.write() as session:
         taken = claim(
             session,
             campaign_id,
             arms=["main"],
             worker="worker",
-            limit=3,
+            limit=4,
             seconds=60,
             now=NOON,
         )
-        for each, reason in zip(taken, (HOSTILE, LONG, "refused"), strict=True):
+        for each, reason in zip(taken[1:], (HOSTILE, LONG, "refused"), strict=True):
             quarantine(session, each.work_id, reason)
     make_shards(home / "fakeinstruct")
     make_shards(home / HOSTILE_NAME)

@@ -54,7 +54,7 @@ def show_page(place: Place) -> None:
     if view == AGREEMENT:
         _show_agreement(reviews, found.blind)
     elif view == EXPERTS:
-        _show_experts(reviews, quality)
+        _show_experts(reviews, quality, found.blind)
     elif view == QUEUE:
         _show_queue(place, campaign, queue)
     elif view == OVERWRITTEN:
@@ -141,7 +141,7 @@ def _draw_alphas(title: str, alphas: Mapping[str, Alpha]) -> None:
 # Each expert
 
 
-def _show_experts(reviews: ReviewAgreement, quality: Quality) -> None:
+def _show_experts(reviews: ReviewAgreement, quality: Quality, blind: BlindAgreement | None) -> None:
     gold = quality.gold.get(TaskKind.REVIEW, {})
     names = sorted({*quality.paces, *reviews.accuracy, *gold})
     rows = []
@@ -171,6 +171,8 @@ def _show_experts(reviews: ReviewAgreement, quality: Quality) -> None:
             name="expert",
             unit="seconds",
         )
+    if blind is not None:
+        _show_blind_experts(blind)
     for kind, scores in quality.gold.items():
         if kind is not TaskKind.REVIEW:
             show.table(
@@ -186,6 +188,24 @@ def _show_experts(reviews: ReviewAgreement, quality: Quality) -> None:
                 ],
                 name=f"gold-{kind}",
             )
+
+
+def _show_blind_experts(blind: BlindAgreement) -> None:
+    st.subheader("Blind labels", anchor=False)
+    show.table(
+        [
+            {
+                "expert": name,
+                "images": each.images,
+                "right verdicts": each.right,
+                "probably right": each.accuracy,
+                "alpha with others": each.verdict.value,
+            }
+            for name, each in blind.by_expert.items()
+        ],
+        name="blind-experts",
+        columns={name: show.percent(name) for name in ("right verdicts", "probably right")},
+    )
 
 
 # Disagreement, and work that does not count

@@ -152,6 +152,16 @@ def _show_shortcuts(place: Place, wanted: ImageFilter) -> None:
     for column, found in zip(pictures.grid(len(tables), columns=2), tables, strict=False):
         with column:
             _draw_label_table(found)
+    with st.expander("The same as a table", icon=":material/table_rows:"):
+        show.table(
+            [
+                {"property": found.title, "value": row.value, "real": row.real, "fake": row.fake}
+                for found in tables
+                for row in found.rows
+            ],
+            name="label-tables",
+            columns={name: show.count(name) for name in ("real", "fake")},
+        )
 
 
 def tables_of(counts: Sequence[MetadataCount]) -> tuple[LabelTable, ...]:

@@ -156,6 +156,17 @@ def _show_reader(place: Place, shards: ShardSet) -> None:
     offset = show.turn_pages(total, size=PER_PAGE)
     for row in sets.page_of_rows(shards, wanted, limit=PER_PAGE, offset=offset):
         _show_row(place, row)
+        st.button(
+            "Where it comes from",
+            key=f"lineage of {row['instruction_id']}",
+            on_click=_open_lineage,
+            args=(row["instruction_id"],),
+            type="tertiary",
+        )
+
+
+def _open_lineage(instruction_id: str) -> None:
+    st.session_state.update(view=ROW, row=instruction_id)
 
 
 def _show_row(place: Place, row: dict[str, Any]) -> None:

@@ -19,8 +19,10 @@ from db.progress import (
     CampaignSummary,
     FunnelCount,
     Pace,
+    Wait,
+    count_held_up,
     funnel,
-    held_up,
+    held_up_images,
     pace,
     set_aside_images,
 )
@@ -30,6 +32,11 @@ from db.work import count_quarantined, stopped_because, work_counts
 DRAFTED = (WorkState.DRAFTED, WorkState.IN_REVIEW, WorkState.CHAINED, WorkState.REJECTED)
 """states that only an image with a draft can be in"""
 PACE_MINUTES = 15
+WAITS = {
+    Wait.EXPIRED: "held by a worker that went silent: the next one frees it",
+    Wait.LATER: "to be tried again later",
+    Wait.IN_BATCH: "in a batch that the teacher has not answered",
+}
 IMAGES_PER_PAGE = 12
 
 
@@ -46,7 +53,7 @@ def show_page(place: Place) -> None:
 
 
 def _figures(place: Place, campaign: CampaignSummary) -> None:
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    now = datetime.now(UTC).replace(second=0, microsecond=0)  # so that answers are kept
     work = place.ask(work_counts, campaign.campaign_id)
     counts = place.ask(funnel, campaign.campaign_id)
     recent = place.ask(pace, campaign.campaign_id, now=now, minutes=PACE_MINUTES)
@@ -65,9 +72,9 @@ def _figures(place: Place, campaign: CampaignSummary) -> None:
         _draw_funnel(work)
     with right:
         _draw_origins(counts)
-    _show_held_up(place, campaign, now)
     with st.expander("By source, generator and arm", icon=":material/table_rows:"):
         show.table(_by_origin(counts), name="progress", columns=_ORIGIN_COLUMNS)
+    _show_held_up(place, campaign, now)
 
 
 def _show_headline(
@@ -194,18 +201,21 @@ def _by_origin(counts: Sequence[FunnelCount]) -> list[dict[str, object]]:
 
 
 def _show_held_up(place: Place, campaign: CampaignSummary, now: datetime) -> None:
-    waits = place.ask(held_up, campaign.campaign_id, now=now)
-    said = [
-        f"{count:,} {what}"
-        for count, what in (
-            (waits.expired, "held by workers that went silent (freed by the next one)"),
-            (waits.later, "to be tried again later"),
-            (waits.in_batches, "in batches that the teacher has not answered"),
-        )
-        if count
-    ]
-    if said:
-        st.warning("Waiting: " + "; ".join(said) + ".", icon=":material/hourglass_top:")
+    counts = place.ask(count_held_up, campaign.campaign_id, now=now)
+    total = sum(counts.values())
+    if not total:
+        return
+    st.subheader(f"Waiting ({total:,})", anchor=False)
+    said = [f"{counts[wait]:,} {words}" for wait, words in WAITS.items() if counts[wait]]
+    st.caption("; ".join(said))
+    offset = show.turn_pages(total, size=IMAGES_PER_PAGE, key="waiting")
+    images = place.ask(
+        held_up_images, campaign.campaign_id, now=now, limit=IMAGES_PER_PAGE, offset=offset
+    )
+    for column, each in zip(pictures.grid(len(images)), images, strict=False):
+        with column:
+            pictures.thumbnail(place, each.image)
+            st.text(f"{each.image.image_id}\n{WAITS[each.wait]}\n{show.cell(each.reason)}")
 
 
 def _show_set_aside(place: Place, campaign: CampaignSummary, found: Mapping[str, int]) -> None:

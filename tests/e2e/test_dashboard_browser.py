@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import create_engine, text
 
 from core.settings import load_settings
+from dashboard import show
 from db.engine import open_database
 from instruct_builder.shards import MANIFEST
 from tests.dashboards import Viewer, look_for_harm, running_browser, running_dashboard
@@ -24,7 +26,11 @@ def browser() -> Iterator[Browser]:
 
 
 def test_an_empty_installation_says_what_to_do_first(browser: Browser, tmp_path: Path) -> None:
-    with running_dashboard(tmp_path / "home") as address:
+    everywhere = {"STREAMLIT_SERVER_ADDRESS": "0.0.0.0"}
+    with running_dashboard(tmp_path / "home", **everywhere) as address:
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port))
         viewer = Viewer.with_browser(browser, address, tmp_path)
         viewer.look_at("", "empty-progress")
         assert "make build-instruct" in viewer.text()
@@ -41,6 +47,9 @@ def test_a_hostile_draft_is_shown_as_text_and_read_by_keyboard(
         look_for_harm(viewer, "drafts", "drafts")
         assert HOSTILE[:40] in viewer.text()
         expect(viewer.page.get_by_test_id("stImage").first).to_be_visible()
+        cells = viewer.cells()
+        assert {"image", "label", "generator", "verdict"} <= {*cells}
+        assert {"real", "fake", "sim-nearest", show.cell(HOSTILE)} <= {*cells}
         stops = viewer.tab_through()
         assert {"Progress", "Campaign", "Download as CSV: Table: drafts"} <= {*stops}
         assert viewer.unreached() == []

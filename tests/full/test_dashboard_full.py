@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
@@ -11,9 +15,14 @@ from benchmarks.seeded_installation import Size, fill_database, make_images, wri
 from core.recipe import load_recipe
 from core.settings import load_settings
 from db.engine import open_database
-from tests.brokers import free_port
+from db.progress import campaigns
+from db.work import claim, quarantine
+from instruct_builder.shards import MANIFEST
+from tests.brokers import free_port, skip_or_fail
+from tests.campaigns import NOON
 from tests.dashboards import ROOT, Viewer, look_for_harm, running_browser, running_dashboard
-from tests.e2e.project import Finished, make_project
+from tests.databases import create_tables, find_binaries, started_server
+from tests.e2e.project import Finished, Project, make_project
 from tests.installations import HOSTILE, HOSTILE_NAME, make_installation
 from tests.oidc import BUTTON, CLIENT, SECRET, running_provider
 
@@ -26,12 +35,14 @@ PARTS = {
     "progress": f"?reason={HOSTILE[:40]}",
     "clusters": "images?view=Near-duplicates",
     "shortcuts": "images?view=Shortcuts",
+    "provenance": "images?view=Provenance",
     "sent": "drafts?part=What the teacher was sent&fault=an expert edited it",
     "answered": "drafts?part=What it answered",
     "calls": "drafts?part=Calls and cost",
     "each-expert": "experts?view=Each expert",
     "queue": "experts?view=Adjudication queue",
     "flagged": "experts?view=Work that does not count",
+    "study": "experts?view=Preference study",
     "reader": "instruct?view=Reader",
     "checks": "instruct?view=Balance and leaks",
     "difference": "instruct?view=Difference of two builds",
@@ -47,8 +58,8 @@ EVERYTHING = {path or "progress": path for path in PAGES} | PARTS
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home folder after `make build-instruct`, a short `make train`, and predictions."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """What `make build-instruct`, a short `make train`, and predictions leave."""
     project = make_project(tmp_path_factory.mktemp("demo"))
     images, run = project.home / "images", project.home / "runs" / "tiny"
     tiny = ROOT / "recipes" / "fakescope" / "training" / "tiny.yaml"
@@ -60,22 +71,134 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = project.home / "predictions" / "demo.jsonl"
     out.parent.mkdir()
     finish(project.run("training.predict", images, "--checkpoint", checkpoint, "--out", out))
-    return project.home
+    return project
 
 
-def finish(done: Finished) -> None:
+def finish(done: Finished) -> str:
     assert done.code == 0, done
+    return done.out
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_part_of_every_page_stands_on_the_demo(
-    demo: Path, tmp_path: Path, dark: bool
+    demo: Project, tmp_path: Path, dark: bool
 ) -> None:
-    with running_dashboard(demo) as address, running_browser() as browser:
+    with running_dashboard(demo.home) as address, running_browser() as browser:
         viewer = Viewer.with_browser(browser, address, tmp_path, dark=dark)
         for name, path in EVERYTHING.items():
             look_for_harm(viewer, path, f"demo-{name}")
             assert "This cannot be shown" not in viewer.text()
+    assert not viewer.complaints
+
+
+def test_the_figures_are_those_of_the_commands(demo: Project, tmp_path: Path) -> None:
+    asked = ("--recipe", demo.recipe, "--json")
+    status, costs = (
+        json.loads(finish(demo.run("generation", command, *asked)))
+        for command in ("status", "costs")
+    )
+    manifest = json.loads((demo.shards / MANIFEST).read_text())
+    with running_dashboard(demo.home) as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path)
+        viewer.look_at("", "progress")
+        found = viewer.figures()
+        assert found["Images"] == f"{status['images']['total']:,}"
+        assert found["Set aside"] == f"{status['work'].get('quarantined', 0):,}"
+        assert f"{status['work']['chained']:,} in FakeChain" in viewer.text()
+        assert found["Spent"] == f"${costs['spending']['spent_usd']:,.2f}"
+        viewer.look_at("teachers", "teachers")
+        assert viewer.figures()["Forecast"] == f"${costs['forecast_usd']:,.4f}"
+        viewer.look_at("instruct", "instruct")
+        found = viewer.figures()
+        assert found["Instructions"] == f"{manifest['rows']:,}"
+        assert found["Images"] == f"{manifest['images']:,}"
+
+
+def test_a_narrowed_view_is_sent_by_its_address_and_taken_home_as_a_file(
+    demo: Project, tmp_path: Path
+) -> None:
+    with running_dashboard(demo.home) as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path)
+        page = viewer.page
+        viewer.look_at("images", "everything")
+        choice = page.get_by_role("combobox", name="Label")
+        choice.fill("fake")
+        choice.press("Enter")
+        page.wait_for_url("**label=fake**")
+        viewer.settle()
+        (number,) = re.findall(r"([\d,]+) images", viewer.text())
+        colleague = Viewer.with_browser(browser, address, tmp_path)
+        colleague.look_at(page.url.removeprefix(f"{address}/"), "the-same")
+        assert colleague.text() == viewer.text()
+        frames = []
+        for kind, read in (("CSV", pd.read_csv), ("Parquet", pd.read_parquet)):
+            with page.expect_download() as caught:
+                page.get_by_role("button", name=kind, exact=False).click()
+            frames.append(read(caught.value.path()))
+        for frame in frames:
+            assert len(frame) == int(number.replace(",", "")) > 0
+            assert set(frame["label"]) == {"fake"}
+        viewer.look_at("instruct?view=Reader", "reader")
+        page.get_by_role("button", name="Where it comes from").first.click()
+        page.wait_for_url("**row=ins-**")
+        viewer.settle()
+        assert {"step", "chain", "draft", "image"} <= {*viewer.cells()}
+    assert not viewer.complaints
+
+
+def test_what_goes_on_is_seen_without_looking_again(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    database = make_installation(home)
+    run = home / "runs" / HOSTILE_NAME
+    (run / "report.json").unlink()
+    with running_dashboard(home) as address, running_browser() as browser:
+        viewer = Viewer.with_browser(browser, address, tmp_path)
+        viewer.look_at("", "before")
+        assert viewer.figures()["Set aside"] == "3"
+        with database.write() as session:
+            (campaign,) = campaigns(session)
+            (taken,) = claim(
+                session,
+                campaign.campaign_id,
+                arms=["main"],
+                worker="another",
+                limit=1,
+                seconds=60,
+                now=NOON,
+            )
+            quarantine(session, taken.work_id, "cut off")
+        place = [*viewer.figures()].index("Set aside")
+        expect(viewer.page.get_by_test_id("stMetricValue").nth(place)).to_have_text("4")
+        viewer.look_at("runs", "curves-before")
+        expect(viewer.page.get_by_label("Training loss (3 steps)").first).to_be_visible()
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write('ss": 0.5}\n')
+        expect(viewer.page.get_by_label("Training loss (4 steps)").first).to_be_visible()
+    database.dispose()
+    assert not viewer.complaints
+
+
+def test_a_database_that_goes_away_is_named(tmp_path: Path) -> None:
+    binaries = find_binaries()
+    if binaries is None:
+        skip_or_fail("a PostgreSQL server", "apt-get install postgresql")
+        return
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with ExitStack() as stack:
+        with started_server(binaries, folder) as server:
+            url = server.render_as_string(hide_password=False)
+            create_tables(load_settings(database_url=url))
+            home = tmp_path / "home"
+            address = stack.enter_context(running_dashboard(home, DATABASE_URL=url))
+            browser = stack.enter_context(running_browser())
+            viewer = Viewer.with_browser(browser, address, tmp_path)
+            viewer.look_at("", "there")
+            assert "make build-instruct" in viewer.text()
+        for path in ("", "images", "drafts", "experts", "teachers"):
+            viewer.look_at(path, f"gone-{path}")
+            expect(viewer.page.get_by_text("This cannot be shown")).to_be_visible()
+            assert "Traceback" not in viewer.text()
     assert not viewer.complaints
 
 
@@ -100,6 +223,8 @@ def test_every_part_of_every_page_shows_hostile_text_as_text(tmp_path: Path, dar
             if name in ("evaluations", "predictions"):
                 assert HOSTILE_NAME in viewer.text()
                 expect(viewer.page.get_by_test_id("stImage").first).to_be_visible()
+            if name == "queue":
+                assert "open in Label Studio" in viewer.cells()
         look_for_harm(viewer, f"instruct?set={HOSTILE_NAME}&view=Lineage of a row", "lineage")
         assert HOSTILE[:40] in viewer.text()
     assert not viewer.complaints
