@@ -27,7 +27,8 @@ PAGES: tuple[tuple[str, str, Page], ...] = (
 """title, address and content; no icons: the browser would fetch them from elsewhere"""
 
 
-FOCUS = """<style>
+STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 5rem; }
 :focus-visible, canvas:focus-within { outline: 2px solid currentColor !important; }
 :focus-visible { outline-offset: 2px; }
 main:focus-visible, canvas:focus-within { outline-offset: -2px; }
@@ -39,13 +40,14 @@ main:focus-visible, canvas:focus-within { outline-offset: -2px; }
     transition: none !important;
 }
 </style>"""
-"""a ring around what the keyboard has reached, and the buttons of charts and tables in sight"""
+"""less room above the title; a ring around what the keyboard has reached, and the buttons of
+charts and tables in sight"""
 
 
 def run() -> None:
     """One look at one page."""
     st.set_page_config(page_title="FakeScope QA", layout="wide")
-    st.html(FOCUS)
+    st.html(STYLE)
     if not _may_look():
         return
     pages = [

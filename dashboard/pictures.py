@@ -36,8 +36,13 @@ def grid(number: int, *, columns: int = COLUMNS) -> list[Any]:
 
 def thumbnail(place: Place, image: ImageRecord) -> None:
     """A small picture from the image store with its label, or why there is none."""
-    _show(place, image, SMALL)
+    small(place, image)
     badge(WORDS[image.label])
+
+
+def small(place: Place, image: ImageRecord) -> None:
+    """The same without its label, where another badge says something of the image."""
+    _show(place, image, SMALL)
 
 
 def badge(label: str | None) -> None:

@@ -50,7 +50,10 @@ def _campaign_name(campaign: CampaignSummary) -> str:
 
 def nothing_yet() -> None:
     """What to do on an empty installation."""
-    st.info("Nothing is here yet. Take images in and draft them, then come back.", icon="👋")
+    st.info(
+        "Nothing is here yet. Take images in and draft them, then come back.",
+        icon=":material/waving_hand:",
+    )
     st.markdown("**The built-in demo**: simulated images and a simulated teacher, minutes")
     st.code("make build-instruct", language="sh")
     st.markdown("**Your own images**: a folder with `real/` and `fake/<generator>/` in it")
@@ -200,7 +203,7 @@ def choose_view(views: Sequence[str], *, key: str = "view") -> str:
     chosen = st.segmented_control(
         "View",
         views,
-        default=views[0],
+        default=None if key in st.session_state else views[0],
         required=True,
         key=key,
         bind="query-params",

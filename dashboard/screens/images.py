@@ -241,7 +241,8 @@ def _show_provenance(place: Place, wanted: ImageFilter) -> None:
         _draw_provenance(found)
     with right:
         names = [each.name for each in found]
-        name = show.choose(st, "Values of", names, key="name", all_of=names[0]) or names[0]
+        name = show.choose(st, "Values of", names, key="name", all_of=show.cell(names[0]))
+        name = name or names[0]
         values = place.ask(commonest_values, name, most=VALUES)
         show.table(
             [
@@ -257,7 +258,7 @@ def _draw_provenance(found: Sequence[ProvenanceCount]) -> None:
         {"name": show.cell(each.name), "label": label, "images": number}
         for each in found
         for label, number in zip(
-            charts.LABELS, (each.real, each.fake, each.unlabelled), strict=True
+            ("real", "fake", UNLABELLED), (each.real, each.fake, each.unlabelled), strict=True
         )
         if number
     ]

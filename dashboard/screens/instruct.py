@@ -155,21 +155,11 @@ def _show_reader(place: Place, shards: ShardSet) -> None:
         return
     offset = show.turn_pages(total, size=PER_PAGE)
     for row in sets.page_of_rows(shards, wanted, limit=PER_PAGE, offset=offset):
-        _show_row(place, row)
-        st.button(
-            "Where it comes from",
-            key=f"lineage of {row['instruction_id']}",
-            on_click=_open_lineage,
-            args=(row["instruction_id"],),
-            type="tertiary",
-        )
+        _show_row(place, row, leads_on=True)
 
 
-def _open_lineage(instruction_id: str) -> None:
-    st.session_state.update(view=ROW, row=instruction_id)
-
-
-def _show_row(place: Place, row: dict[str, Any]) -> None:
+def _show_row(place: Place, row: dict[str, Any], *, leads_on: bool = False) -> None:
+    """A conversation under its image; `leads_on`: with a way to its lineage."""
     with st.container(border=True):
         left, right = st.columns([1, 4], gap="medium")
         with left:
@@ -184,6 +174,20 @@ def _show_row(place: Place, row: dict[str, Any]) -> None:
                     show.text(message["content"])
             target = f" · answer {show.cell(row['target'])}" if row["target"] else ""
             st.text(f"{row['instruction_id']}{target}")
+            if leads_on:
+                st.button(
+                    "Where it comes from",
+                    key=f"lineage of {row['instruction_id']}",
+                    on_click=_open_lineage,
+                    args=(row["instruction_id"],),
+                    type="tertiary",
+                    icon=":material/account_tree:",
+                )
+
+
+def _open_lineage(instruction_id: str) -> None:
+    st.session_state.update(view=ROW, row=instruction_id)
+    st.query_params["row"] = instruction_id  # its field is still to come, and writes only changes
 
 
 # Lineage

@@ -171,12 +171,15 @@ def _show_answers(place: Place, chosen: Predictions, wanted: str | None, total: 
     rows = chosen.page(wanted, limit=ROWS, offset=offset)
     images = known_images(place, images_by_hash, rows["sha256"])
     for row in rows.to_dict("records"):
+        image = images.get(row["sha256"])
         left, right = st.columns([1, 5])
         with left:
-            if row["sha256"] in images:
-                pictures.thumbnail(place, images[row["sha256"]])
+            if image is not None:
+                pictures.small(place, image)
         with right:
             _show_answer(row)
+            if image is not None:
+                st.caption(f"Here its label is: {pictures.WORDS[image.label]}")
     show.downloads("predictions", lambda: chosen.page(wanted, limit=total, offset=0))
 
 

@@ -228,7 +228,7 @@ def _show_set_aside(place: Place, campaign: CampaignSummary, found: Mapping[str,
         [{"images": found[reason], "reason": reason} for reason in reasons],
         name="set-aside",
         columns={
-            "images": show.count("images"),
+            "images": st.column_config.NumberColumn("images", format="localized", width="small"),
             "reason": st.column_config.TextColumn("reason", width="large"),
         },
     )

@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from playwright.sync_api import expect
 from benchmarks.seeded_installation import Size, fill_database, make_images, write_set
 from core.recipe import load_recipe
 from core.settings import load_settings
+from dashboard.place import FRESH_SECONDS
 from db.engine import open_database
 from db.progress import campaigns
 from db.work import claim, quarantine
@@ -183,10 +185,9 @@ def test_a_database_that_goes_away_is_named(tmp_path: Path) -> None:
     if binaries is None:
         skip_or_fail("a PostgreSQL server", "apt-get install postgresql")
         return
-    folder = tmp_path / "server"
-    folder.mkdir()
     with ExitStack() as stack:
-        with started_server(binaries, folder) as server:
+        folder = stack.enter_context(TemporaryDirectory(prefix="postgresql-"))
+        with started_server(binaries, Path(folder)) as server:
             url = server.render_as_string(hide_password=False)
             create_tables(load_settings(database_url=url))
             home = tmp_path / "home"
@@ -195,6 +196,7 @@ def test_a_database_that_goes_away_is_named(tmp_path: Path) -> None:
             viewer = Viewer.with_browser(browser, address, tmp_path)
             viewer.look_at("", "there")
             assert "make build-instruct" in viewer.text()
+        viewer.page.wait_for_timeout((FRESH_SECONDS + 1) * 1000)
         for path in ("", "images", "drafts", "experts", "teachers"):
             viewer.look_at(path, f"gone-{path}")
             expect(viewer.page.get_by_text("This cannot be shown")).to_be_visible()

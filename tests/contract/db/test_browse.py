@@ -144,7 +144,6 @@ def test_progress_tells_what_status_tells(database: Database) -> None:
         )
         quarantine(session, first.work_id, "refused")
         quarantine(session, second.work_id, "cut off")
-    later = NOON + timedelta(hours=1)
     with database.read() as session:
         counts = funnel(session, campaign_id)
         by_state = {
