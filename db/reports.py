@@ -190,17 +190,17 @@ def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
         .prefix_with("MATERIALIZED")  # or SQLite goes through the findings of fakes as well
     )
     keys: list[Any] = [drafts.c.arm, drafts.c.teacher]
-    traces = (
+    traced = (
         select(*keys, drafts.c.draft_id, FindingRow.category)
         .join(FindingRow, FindingRow.reasoning_id == drafts.c.draft_id)
         .where(FindingRow.points_to == Authenticity.FAKE)
-        .cte("traces")
+        .cte("traced")
         .prefix_with("MATERIALIZED")  # looked up once for both counts
     )
     called_fake = exists().where(
         ReasoningRow.reasoning_id == drafts.c.draft_id, ReasoningRow.verdict == Authenticity.FAKE
     )
-    has_trace = drafts.c.draft_id.in_(select(traces.c.draft_id))
+    has_trace = drafts.c.draft_id.in_(select(traced.c.draft_id))
     whole = select(
         *keys,
         null(),
@@ -208,9 +208,9 @@ def invented_traces(session: Session, campaign_id: str) -> list[InventedTraces]:
         func.count(case((called_fake, 1))),
         func.count(case((has_trace, 1))),
     ).group_by(*keys)
-    of_category = (traces.c.arm, traces.c.teacher, traces.c.category)
+    of_category = (traced.c.arm, traced.c.teacher, traced.c.category)
     by_category = select(
-        *of_category, func.count(traces.c.draft_id.distinct()), null(), null()
+        *of_category, func.count(traced.c.draft_id.distinct()), null(), null()
     ).group_by(*of_category)
     wholes: dict[tuple[str, str], tuple[int, int, int]] = {}
     traces: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)

@@ -41,7 +41,7 @@ def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def among(
-    session: Session, column: InstrumentedAttribute[str], values: Sequence[str]
+    session: Session, column: InstrumentedAttribute[Any], values: Sequence[str]
 ) -> ColumnElement[bool]:
     """Whether a text column holds one of many values, such as a batch.
 

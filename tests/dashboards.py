@@ -133,7 +133,12 @@ class Viewer:
         return [role for role, name in self._met() if role in NAMED and not name]
 
     def cells(self) -> list[str]:
-        """What a screen reader meets in the tables: headings and cells, row by row."""
+        """What a screen reader meets in the tables: headings and cells, row by row.
+
+        They are painted, and stand behind their canvas as a table a moment later.
+        """
+        for table in self.page.get_by_test_id("stDataFrame").all():
+            expect(table.locator("canvas [role=gridcell]").first).to_be_attached()
         return [name for role, name in self._met() if role in CELLS]
 
     def _met(self) -> list[tuple[str, str]]:

@@ -26,8 +26,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_an_empty_installation_says_what_to_do_first(browser: Browser, tmp_path: Path) -> None:
-    everywhere = {"STREAMLIT_SERVER_ADDRESS": "0.0.0.0"}
-    with running_dashboard(tmp_path / "home", **everywhere) as address:
+    with running_dashboard(tmp_path / "home", STREAMLIT_SERVER_ADDRESS="0.0.0.0") as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", port))

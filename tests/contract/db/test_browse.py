@@ -12,6 +12,7 @@ from core.records import AttemptOutcome, Authenticity, TraceOutcome, WorkState
 from db.browse import (
     UNLABELLED,
     DraftFilter,
+    DraftLine,
     Fault,
     ImageFilter,
     clusters_page,
@@ -124,14 +125,14 @@ def test_each_fault_finds_its_drafts(database: Database) -> None:
     assert details.reply is not None
 
 
-def drafts_of(database: Database, campaign_id: str, fault: Fault) -> list[object]:
+def drafts_of(database: Database, campaign_id: str, fault: Fault) -> list[DraftLine]:
     wanted = DraftFilter(campaign_id=campaign_id, fault=fault)
     with database.read() as session:
         page = drafts_page(session, wanted, limit=9)
         assert first_drafts(session, wanted, limit=9) == (len(page), page)
         assert first_drafts(session, wanted, limit=1) == (len(page), page[:1])
         assert drafts_page(session, wanted, limit=9, offset=1) == page[1:]
-    return list(page)
+    return page
 
 
 def test_progress_tells_what_status_tells(database: Database) -> None:
