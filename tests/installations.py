@@ -108,7 +108,7 @@ def store_drawn(home: Path, database: Database, count: int) -> list[ImageRecord]
 def _draft_and_correct(
     database: Database, campaign_id: str, images: Sequence[ImageRecord]
 ) -> list[Draft]:
-    """A draft of each image, which two experts change; of every other image one accepts it."""
+    """A draft of each image, which two experts change; about every other image they disagree."""
     drafts = []
     marked = TraceFinding(
         category="texture", evidence=HOSTILE, points_to=Authenticity.FAKE, region=BOX
@@ -123,9 +123,9 @@ def _draft_and_correct(
             said = make_correction(
                 draft,
                 expert,
-                *((edited, make_finding("edge", evidence=HOSTILE)) if agrees else (marked, long)),
+                *((edited, make_finding("edge", evidence=HOSTILE)) if agrees else (long,)),
                 correction_id=content_id("correction", draft.draft_id, expert),
-                outcomes=CHANGES if agrees else (TraceOutcome.ACCEPTED, TraceOutcome.ACCEPTED),
+                outcomes=CHANGES if agrees else (TraceOutcome.REJECTED, TraceOutcome.ACCEPTED),
             )
             with database.write() as session:
                 save_correction(session, said)
