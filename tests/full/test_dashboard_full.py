@@ -25,7 +25,7 @@ from tests.campaigns import NOON
 from tests.dashboards import ROOT, Viewer, look_for_harm, running_browser, running_dashboard
 from tests.databases import create_tables, find_binaries, started_server
 from tests.e2e.project import Finished, Project, make_project
-from tests.installations import HOSTILE, HOSTILE_NAME, make_installation
+from tests.installations import HOSTILE, HOSTILE_NAME, STUDIO, make_installation
 from tests.oidc import BUTTON, CLIENT, SECRET, running_provider
 
 pytestmark = pytest.mark.full
@@ -225,8 +225,10 @@ def test_every_part_of_every_page_shows_hostile_text_as_text(tmp_path: Path, dar
             if name in ("evaluations", "predictions"):
                 assert HOSTILE_NAME in viewer.text()
                 expect(viewer.page.get_by_test_id("stImage").first).to_be_visible()
-            if name == "queue":
-                assert "open in Label Studio" in viewer.cells()
+            if name in ("queue", "flagged"):
+                cells = viewer.cells()
+                assert f"{STUDIO}/projects/7/data?task=11" in cells
+                assert not any(cell.startswith("javascript:") for cell in cells)
         look_for_harm(viewer, f"instruct?set={HOSTILE_NAME}&view=Lineage of a row", "lineage")
         assert HOSTILE[:40] in viewer.text()
     assert not viewer.complaints
