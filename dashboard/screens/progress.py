@@ -49,11 +49,12 @@ def show_page(place: Place) -> None:
         "Live", value=True, help=f"Looks again every {FRESH_SECONDS} seconds", key="live"
     )
     st.fragment(_figures, run_every=FRESH_SECONDS if is_live else None)(place, campaign)
+    _show_held_up(place, campaign)
     _show_set_aside(place, campaign, place.ask(count_quarantined, campaign.campaign_id))
 
 
 def _figures(place: Place, campaign: CampaignSummary) -> None:
-    now = datetime.now(UTC).replace(second=0, microsecond=0)  # so that answers are kept
+    now = _this_minute()
     work = place.ask(work_counts, campaign.campaign_id)
     counts = place.ask(funnel, campaign.campaign_id)
     recent = place.ask(pace, campaign.campaign_id, now=now, minutes=PACE_MINUTES)
@@ -72,9 +73,12 @@ def _figures(place: Place, campaign: CampaignSummary) -> None:
         _draw_funnel(work)
     with right:
         _draw_origins(counts)
+    waits = place.ask(count_held_up, campaign.campaign_id, now=now)
+    said = [f"{waits[wait]:,} {words}" for wait, words in WAITS.items() if waits[wait]]
+    if said:
+        st.warning("Waiting: " + "; ".join(said) + ".", icon=":material/hourglass_top:")
     with st.expander("By source, generator and arm", icon=":material/table_rows:"):
         show.table(_by_origin(counts), name="progress", columns=_ORIGIN_COLUMNS)
-    _show_held_up(place, campaign, now)
 
 
 def _show_headline(
@@ -200,14 +204,13 @@ def _by_origin(counts: Sequence[FunnelCount]) -> list[dict[str, object]]:
     return rows
 
 
-def _show_held_up(place: Place, campaign: CampaignSummary, now: datetime) -> None:
-    counts = place.ask(count_held_up, campaign.campaign_id, now=now)
-    total = sum(counts.values())
+def _show_held_up(place: Place, campaign: CampaignSummary) -> None:
+    """Not live: pictures that are drawn again fade for a moment."""
+    now = _this_minute()
+    total = sum(place.ask(count_held_up, campaign.campaign_id, now=now).values())
     if not total:
         return
     st.subheader(f"Waiting ({total:,})", anchor=False)
-    said = [f"{counts[wait]:,} {words}" for wait, words in WAITS.items() if counts[wait]]
-    st.caption("; ".join(said))
     offset = show.turn_pages(total, size=IMAGES_PER_PAGE, key="waiting")
     images = place.ask(
         held_up_images, campaign.campaign_id, now=now, limit=IMAGES_PER_PAGE, offset=offset
@@ -241,6 +244,11 @@ def _show_set_aside(place: Place, campaign: CampaignSummary, found: Mapping[str,
         with column:
             pictures.thumbnail(place, each.image)
             st.text(f"{each.image.image_id}\n{show.cell(each.reason)}")
+
+
+def _this_minute() -> datetime:
+    """Whoever asks of the time asks the same for a minute, so that answers are kept."""
+    return datetime.now(UTC).replace(second=0, microsecond=0)
 
 
 def _share(part: int, total: int) -> str:
