@@ -363,6 +363,18 @@ class CheckSettings(Strict):
 
     sample_rows: int = Field(200_000, ge=1)
     """whole images with about so many rows, for the checks that read rows"""
+    in_two_splits: int = Field(0, ge=0)
+    """most images, clusters, groups and held-out generators that stand in more than one split"""
+    repeated: int = Field(0, ge=0)
+    """most ids, and conversations about one image, that occur again"""
+    wrong_answers: int = Field(0, ge=0)
+    """most closed answers that are not the ones label and findings demand"""
+    wrong_options: int = Field(0, ge=0)
+    """most choices whose right options are others than the answer says"""
+    names: int = Field(0, ge=0)
+    """most texts that name a generator, a source, a teacher or a file"""
+    uneven_by: float = Field(0.05, ge=0)
+    """part of its even share that the most frequent answer or label may be above it, unreported"""
     text_only_auc: float = Field(0.55, ge=0.5, le=1)
     """of a classifier without an image; the lower end of its 95 % interval may not be above"""
     verdict_before: float = Field(0.0, ge=0, le=1)

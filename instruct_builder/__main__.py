@@ -48,7 +48,7 @@ from instruct_builder.takedown import as_text as takedown_as_text
 from instruct_builder.takedown import take_down
 
 UPLOADS = "uploads"
-"""folder below the home: sets whose place is elsewhere, made here first"""
+"""folder below the home: sets whose place is elsewhere, made and amended here first"""
 
 app = typer.Typer(
     help="Chains in, a verified shard set out.",
@@ -269,14 +269,18 @@ def diff_command(
 @one_line_errors()
 def trace_command(
     instruction_id: Annotated[str, typer.Argument(help="`ins-` and 20 digits, as in the rows.")],
-    shards: Annotated[Path, typer.Option(metavar="DIR", help="The shard set that holds it.")],
+    shards: Annotated[
+        str, typer.Option(metavar="DIR", help="The shard set that holds it, or its address.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Follow an instruction back to pattern, chain, corrections, draft, call and image file."""
     settings = load_settings()
-    found = trace(
-        instruction_id, shards, _present_database(settings), ImageStore(settings.image_store)
-    )
+    store = ImageStore(settings.image_store)
+    with folder_at(shards) as folder:
+        found = trace(
+            instruction_id, folder, _present_database(settings), store, place=shown(shards)
+        )
     if as_json:
         typer.echo(json.dumps(as_values(found), default=_for_json))
         return
@@ -304,7 +308,8 @@ def takedown_command(
         str, typer.Option(help="Why; stored with the tombstone, shown to who ingests it again.")
     ] = "no reason was given",
     shards: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="A shard set; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="DIR", help="A shard set, or its address; may be repeated."),
     ] = None,
     runs: Annotated[
         list[Path] | None,
@@ -330,6 +335,7 @@ def takedown_command(
         reason=reason,
         now=datetime.now(UTC),
         shards=shards or [],
+        work=settings.fakescope_home / UPLOADS,
         runs=runs or [],
         rewordings=rewordings or [path for path in (table,) if path.is_file()],
         features=features or [],

@@ -7,6 +7,7 @@ that everything else knows folders alone.
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def folder_at(address: str) -> Iterator[Path]:
 def _download(address: str, into: Path) -> Path:
     files, root = _open(address)
     copy = into / (PurePosixPath(root).name or "folder")
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for path in sorted(files.find(root)):
         target = copy / PurePosixPath(path).relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +84,32 @@ def upload(folder: Path, address: str, *, last: str) -> None:
 
 
 @contextmanager
+def amended_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
+    """What is at an address, to be changed: itself, or a copy below `work` that is uploaded.
+
+    A copy whose upload was cut off is there the next time, and goes first; one that arrived goes.
+    """
+    if not is_elsewhere(address):
+        yield Path(address)
+        return
+    folder = _copy_of(address, work)
+    present = read_bytes(address, last)
+    if present is not None:
+        partial = folder.with_name(f"{folder.name}{PARTIAL}")
+        for old in (folder, partial):
+            shutil.rmtree(old, ignore_errors=True)
+        with _explained(address):
+            _download(address, partial).replace(folder)
+        partial.rmdir()
+    if not folder.is_dir():
+        raise ConfigError(f"{shown(address)}: holds no {last}, so it cannot be changed")
+    yield folder
+    if present != (folder / last).read_bytes():
+        upload(folder, address, last=last)
+    shutil.rmtree(folder)
+
+
+@contextmanager
 def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
     """A folder to make something in: the one at the address, or one below `work` that is uploaded.
 
@@ -91,7 +118,7 @@ def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
     if not is_elsewhere(address):
         yield Path(address)
         return
-    folder = work / sha256_text(address)[:16]
+    folder = _copy_of(address, work)
     present = read_bytes(address, last)
     if not folder.exists() and is_foreign(address, last=last):
         raise ConfigError(
@@ -100,6 +127,20 @@ def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
     yield folder
     if present != (folder / last).read_bytes():
         upload(folder, address, last=last)
+
+
+def _copy_of(address: str, work: Path) -> Path:
+    """The folder of this machine for an address."""
+    return work / sha256_text(address)[:16]
+
+
+def is_there(address: str) -> bool:
+    """Whether a folder or an address holds anything."""
+    if not is_elsewhere(address):
+        return Path(address).is_dir()
+    with _explained(address):
+        files, root = _open(address)
+        return bool(files.exists(root) and files.find(root))
 
 
 def read_bytes(address: str, name: str) -> bytes | None:

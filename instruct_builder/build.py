@@ -465,7 +465,7 @@ def _check(staging: Staging, selection: Selection, spec: Spec, making: Making) -
     """Look at the whole plan, and at the rows of a sample of the images."""
     checks = _make_checks(selection, spec, staging)
     plan = staging.plan
-    checks.see_plan(Planned(plan, staging.chains, staging.words))
+    checks.see_plan(Planned(plan, staging.chains, staging.images, staging.words))
     wanted = len(plan) if making.check_all else spec.recipe.settings.checks.sample_rows
     for rows in _sampled(plan, staging, spec.seed, wanted):
         checks.see_rows(staging.picked_rows(rows))
@@ -504,17 +504,17 @@ def _make_checks(selection: Selection, spec: Spec, staging: Staging) -> Checks:
     images = [(member.image, member.split) for member in selection.members]
     general = staging.general
     others = [(image, Split.TRAIN) for image in general.images] if general else []
-    limits = spec.recipe.settings.checks
+    limits, holdout = spec.recipe.settings.checks, spec.recipe.settings.split.holdout_generators
     phrases = limits.vague_phrases
     component_of = connect((image.group, image.cluster) for image, _ in images)
     return Checks(
         [
-            Splits([*images, *others], spec.recipe.settings.split.holdout_generators),
-            UniqueRows(),
-            RightAnswers(spec.templates),
-            Options(spec.recipe.taxonomy),
-            NoNames(selection.names),
-            Balance(spec.templates),
+            Splits([*images, *others], holdout, most=limits.in_two_splits),
+            UniqueRows(most=limits.repeated),
+            RightAnswers(spec.templates, most=limits.wrong_answers),
+            Options(spec.recipe.taxonomy, most=limits.wrong_options),
+            NoNames(selection.names, most=limits.names),
+            Balance(spec.templates, uneven_by=limits.uneven_by),
             TextBaseline(
                 spec.templates,
                 {image.image_id: component_of[image.group] for image, _ in images},

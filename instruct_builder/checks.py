@@ -30,18 +30,21 @@ from instruct_builder.patterns import LETTERS, NO, YES
 from instruct_builder.plan import Plan
 from instruct_builder.templates import Templates
 from instruct_builder.turns import codes_of, last_answers, turns_of, whole
-from instruct_builder.words import Words
+from instruct_builder.words import ImageColumns, Words
 
+CHAINS_AT_ONCE = 8_192
+"""whose texts are looked at together"""
 Figures = dict[str, int | float | str]
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan with the chains that it is about."""
+    """A plan with the chains that it is about, and their images."""
 
     plan: Plan
     chains: Chains
+    images: ImageColumns
     words: Words
 
     @cached_property
@@ -107,8 +110,14 @@ class Splits:
     says = "every image, near-duplicate cluster and group is in one split only"
 
     def __init__(
-        self, images: Iterable[tuple[ImageRecord, Split]], holdout: Collection[str]
+        self,
+        images: Iterable[tuple[ImageRecord, Split]],
+        holdout: Collection[str],
+        *,
+        most: int = 0,
     ) -> None:
+        """`most`: so many members of two splits may be."""
+        self._most = most
         self._splits: dict[str, dict[str, set[Split]]] = defaultdict(lambda: defaultdict(set))
         for image, split in images:
             self._splits["image"][image.image_id].add(split)
@@ -120,10 +129,13 @@ class Splits:
     def figures(self) -> Figures:
         """How many images, clusters and groups were looked at."""
         counts: Figures = {f"{kind}s": len(members) for kind, members in self._splits.items()}
-        return counts | {"in_two_splits": len(self.failures())}
+        return counts | {"in_two_splits": len(self._parted()), "threshold": self._most}
 
     def failures(self) -> list[str]:
         """Members of two splits."""
+        return _beyond(self._most, self._parted())
+
+    def _parted(self) -> list[str]:
         return [
             f"{kind} {name} is in {' and '.join(sorted(splits))}"
             for kind, members in self._splits.items()
@@ -138,7 +150,9 @@ class UniqueRows:
     name = "unique"
     says = "every instruction id occurs once, and no conversation occurs twice about one image"
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = 0) -> None:
+        """`most`: so many repetitions may be."""
+        self._most = most
         self._rows = self._compared = 0
         self._twice: list[str] = []
 
@@ -168,11 +182,16 @@ class UniqueRows:
 
     def figures(self) -> Figures:
         """Rows, those whose words were compared, and repetitions."""
-        return {"rows": self._rows, "compared": self._compared, "repeated": len(self._twice)}
+        return {
+            "rows": self._rows,
+            "compared": self._compared,
+            "repeated": len(self._twice),
+            "threshold": self._most,
+        }
 
     def failures(self) -> list[str]:
         """What occurs twice."""
-        return self._twice
+        return _beyond(self._most, self._twice)
 
 
 class RightAnswers:
@@ -181,7 +200,9 @@ class RightAnswers:
     name = "polarity"
     says = "every closed answer is the one that label and findings demand, and its text says so"
 
-    def __init__(self, templates: Templates) -> None:
+    def __init__(self, templates: Templates, *, most: int = 0) -> None:
+        """`most`: so many answers may be wrong."""
+        self._most = most
         self._forms = {name: form for _, name, form in templates.forms() if form.targets}
         self._seen: Counter[str] = Counter()
         self._wrong: list[str] = []
@@ -229,11 +250,12 @@ class RightAnswers:
 
     def figures(self) -> Figures:
         """Closed answers by form, and wrong ones."""
-        return {**dict(sorted(self._seen.items())), "wrong": len(self._wrong)}
+        found = {"wrong": len(self._wrong), "threshold": self._most}
+        return {**dict(sorted(self._seen.items())), **found}
 
     def failures(self) -> list[str]:
         """Wrong answers."""
-        return self._wrong
+        return _beyond(self._most, self._wrong)
 
 
 class Options:
@@ -242,7 +264,9 @@ class Options:
     name = "options"
     says = "every choice has four different options, and those at the right letters alone are right"
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
+    def __init__(self, taxonomy: Taxonomy, *, most: int = 0) -> None:
+        """`most`: so many choices may have other right options than their answer says."""
+        self._most = most
         self._names = [category.name for category in taxonomy.categories]
         self._letters: Counter[str] = Counter()
         self._right: Counter[str] = Counter()
@@ -279,11 +303,12 @@ class Options:
             if self._shown[name]:
                 figures[f"share_right_of_{name}"] = round(number / self._shown[name], 4)
         never = sum(n for name, n in self._shown.items() if not self._right[name])
-        return figures | {"options_never_right": never, "wrong": len(self._wrong)}
+        found = {"wrong": len(self._wrong), "threshold": self._most}
+        return figures | {"options_never_right": never} | found
 
     def failures(self) -> list[str]:
         """Questions whose right options are others than the answer says."""
-        return self._wrong
+        return _beyond(self._most, self._wrong)
 
 
 class Balance:
@@ -292,7 +317,9 @@ class Balance:
     name = "balance"
     says = "answers and labels are as even as the images allow; what is not even is listed"
 
-    def __init__(self, templates: Templates) -> None:
+    def __init__(self, templates: Templates, *, uneven_by: float = 0.05) -> None:
+        """`uneven_by`: part of its even share that the most frequent value may be above it."""
+        self._uneven_by = uneven_by
         self._targets: dict[str, Counter[str]] = {}
         self._labels: dict[str, Counter[str]] = {}
         for family, name, form in templates.forms():
@@ -324,7 +351,8 @@ class Balance:
             for place, counts in sorted(self._counted().items())
             for answer, number in sorted(counts.items())
         }
-        return {**shares, "uneven": ", ".join(self._uneven()) or "nothing"}
+        uneven = ", ".join(self._uneven()) or "nothing"
+        return {**shares, "uneven": uneven, "threshold": self._uneven_by}
 
     def _counted(self) -> dict[str, Counter[str]]:
         labels = {f"label.{family}": counts for family, counts in self._labels.items()}
@@ -332,7 +360,12 @@ class Balance:
         return {place: counts for place, counts in counted.items() if counts.total()}
 
     def _uneven(self) -> list[str]:
-        return sorted(place for place, counts in self._counted().items() if is_uneven(counts))
+        counted = self._counted().items()
+        return sorted(place for place, counts in counted if self._is_uneven(counts))
+
+    def _is_uneven(self, counts: Counter[str]) -> bool:
+        even = counts.total() / len(counts)
+        return max(counts.values()) > (1 + self._uneven_by) * even + 1
 
     def failures(self) -> list[str]:
         """None: what the labels do not allow cannot be mended here."""
@@ -380,10 +413,28 @@ class NoNames:
     name = "names"
     says = "no text names a generator, a source, a teacher or the file of its image"
 
-    def __init__(self, finder: NameFinder) -> None:
+    def __init__(self, finder: NameFinder, *, most: int = 0) -> None:
+        """`most`: so many texts may name something."""
         self._finder = finder
-        self._texts = 0
+        self._most = most
+        self._chains = self._texts = 0
         self._named: list[str] = []
+
+    def see_plan(self, planned: Planned) -> None:
+        """Look for names in all that the chains of a plan say.
+
+        With the patterns and categories of the recipe, whose words are no names, that is all that
+        its rows are put together from.
+        """
+        for first in range(0, len(planned.chains), CHAINS_AT_ONCE):
+            stop = min(first + CHAINS_AT_ONCE, len(planned.chains))
+            chains, images = planned.chains.take(first, stop), planned.images.slice(first, stop)
+            said = pc.binary_join_element_wise(chains.findings, chains.conclusion, "\n")
+            told = (images.columns[name] for name in ("chain_id", "image_id", "image_path"))
+            for text, chain_id, *own in zip(*(c.to_pylist() for c in (said, *told)), strict=True):
+                if name := self._finder.find(text, *own):
+                    self._named.append(f"chain {chain_id} names {name}")
+        self._chains += len(planned.chains)
 
     def see_rows(self, table: pa.Table) -> None:
         """Look for names in every turn."""
@@ -414,17 +465,19 @@ class NoNames:
         return suspect
 
     def figures(self) -> Figures:
-        """Texts and names looked for; words of the recipe itself are no names."""
+        """Chains, texts of rows and names looked for; words of the recipe itself are no names."""
         return {
+            "chains": self._chains,
             "texts": self._texts,
             "names": len(self._finder.names),
             "words_of_the_recipe": ", ".join(self._finder.exempt),
             "found": len(self._named),
+            "threshold": self._most,
         }
 
     def failures(self) -> list[str]:
-        """Texts that name something."""
-        return self._named
+        """Chains and texts that name something."""
+        return _beyond(self._most, self._named)
 
 
 class NameFinder:
@@ -484,6 +537,6 @@ def _taxonomy_texts(taxonomy: Taxonomy) -> Iterable[str]:
         yield from (category.image_advice, category.generation_advice)
 
 
-def is_uneven(counts: Counter[str]) -> bool:
-    """Whether the most frequent value is more than a twentieth above its even share."""
-    return max(counts.values()) > 1.05 * counts.total() / len(counts) + 1
+def _beyond(most: int, found: list[str]) -> list[str]:
+    """What was found, where it is more than may be."""
+    return found if len(found) > most else []

@@ -318,6 +318,8 @@ class GeneralCheck:
             "rows": rows,
             "images": len(self._rows.images),
             "share": round(rows / (rows + self._train_rows), 4),
+            "wrong": len(self.failures()),
+            "threshold": 0,
             **{f"left out: {reason}": number for reason, number in self._rows.left_out.items()},
         }
 

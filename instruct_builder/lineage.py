@@ -39,7 +39,8 @@ MOST_LINES = 3
 class Trace:
     """One instruction and what stands behind it, as far as set, database and store know it."""
 
-    folder: Path
+    place: str
+    """folder or address of the set"""
     shard: str
     row: Mapping[str, Any]
     manifest: Manifest
@@ -53,20 +54,29 @@ class Trace:
 
 
 def trace(
-    instruction_id: str, folder: Path, database: Database | ConfigError, store: ImageStore
+    instruction_id: str,
+    folder: Path,
+    database: Database | ConfigError,
+    store: ImageStore,
+    *,
+    place: str | None = None,
 ) -> Trace:
     """Follow an instruction of a shard set back to its image file.
 
-    `database` is the error where there is none: then set and store alone are asked. ConfigError
-    when the folder is no shard set or holds no such instruction.
+    `database` is the error where there is none: then set and store alone are asked. `place` is
+    what the set is called; without it, its folder. ConfigError when the folder is no shard set or
+    holds no such instruction.
     """
+    place = place or str(folder)
     shards = ShardSet.open(folder)
-    group, row = _find(shards, instruction_id)
+    if (found_at := _find(shards, instruction_id)) is None:
+        raise ConfigError(f"{place} holds no instruction {printable(instruction_id)}")
+    group, row = found_at
     patterns, no_patterns = _patterns(folder, row["template_id"])
     found, unknown = _ask(database, row)
     state = _file_state(store, row)
     return Trace(
-        folder=folder,
+        place=place,
         shard=group.path,
         row=row,
         manifest=shards.manifest,
@@ -77,12 +87,12 @@ def trace(
     )
 
 
-def _find(shards: ShardSet, instruction_id: str) -> tuple[RowGroup, Mapping[str, Any]]:
+def _find(shards: ShardSet, instruction_id: str) -> tuple[RowGroup, Mapping[str, Any]] | None:
     for group in shards.row_groups():
         ids = shards.read_row_group(group, ["instruction_id"])["instruction_id"]
         if (place := pc.index(ids, instruction_id).as_py()) >= 0:
             return group, shards.read_row_group(group).slice(place, 1).to_pylist()[0]
-    raise ConfigError(f"{shards.folder} holds no instruction {printable(instruction_id)}")
+    return None
 
 
 def _patterns(folder: Path, template_id: str | None) -> tuple[tuple[str, ...], list[str]]:
@@ -149,7 +159,7 @@ def _file_state(store: ImageStore, row: Mapping[str, Any]) -> str:
 def as_values(found: Trace) -> dict[str, Any]:
     """The trace as JSON can hold it."""
     return {
-        "shard": str(found.folder / found.shard),
+        "shard": f"{found.place}/{found.shard}",
         "row": dict(found.row),
         "recipe": found.manifest.recipe.model_dump(),
         "seed": found.manifest.seed,
@@ -167,7 +177,7 @@ def as_text(found: Trace) -> Iterator[str]:
 
 def _lines(found: Trace) -> Iterator[str]:
     row, manifest = found.row, found.manifest
-    yield f"{row['instruction_id']} in {found.folder / found.shard}, split {row['split']}"
+    yield f"{row['instruction_id']} in {found.place}/{found.shard}, split {row['split']}"
     yield from _quote(read_aloud(row).splitlines())
     worded = f"pattern {row['template_id']}" if row["template_id"] else "drawn by no pattern"
     yield (

@@ -7,7 +7,7 @@ new is begun about the image.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from db.images import copies_of, images_by_id, kin_of
 from db.remains import Remains, remains_of
 from db.tombstones import LetGo, tombstones, withdraw
 from imaging.store import ImageStore
+from instruct_builder.addresses import amended_at, folder_at, is_there, shown
 from instruct_builder.manifest import MANIFEST, Manifest
 from instruct_builder.removal import Removed, remove_images
 from instruct_builder.rewordings import remove_chains
@@ -38,10 +39,13 @@ PREDICTIONS = "predictions.jsonl"
 class AmendedSet:
     """What became of one of the shard sets that were named."""
 
-    folder: Path
+    place: str
+    """folder or address"""
     removed: Removed | None
     problem: str | None
     """why it still is as it was"""
+    versions: dict[str, bool]
+    """by the SHA-256 of the `images.parquet` of each version of it, whether it held the image"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,25 +91,27 @@ def take_down(  # noqa: PLR0913 - a use case and its options
     *,
     reason: str,
     now: datetime,
-    shards: Sequence[Path] = (),
+    work: Path,
+    shards: Sequence[str | Path] = (),
     runs: Sequence[Path] = (),
     rewordings: Sequence[Path] = (),
     features: Sequence[Path] = (),
 ) -> Takedown:
     """Withdraw an image and the copies made of it; again, it does what is missing.
 
-    `shards` are folders of shard sets, which need not be of this database; `runs` are run folders,
-    or folders of them; `rewordings` are tables of `rewrite`; `features` are folders in which
-    training keeps vision features. ConfigError when a folder is not there, or when neither the
-    database nor one of the sets knows the image. A set that cannot be written is reported, and the
-    rest goes on.
+    `shards` are folders or addresses of shard sets, which need not be of this database; those that
+    are elsewhere are amended below `work`. `runs` are run folders, or folders of them; `rewordings`
+    are tables of `rewrite`; `features` are folders in which training keeps vision features.
+    ConfigError when a folder is not there, or when neither the database nor one of the sets knows
+    the image. A set that cannot be written is reported, and the rest goes on.
     """
-    _check_folders([*shards, *runs, *features])
-    stones = _bury(database, image_id, shards, reason=reason, now=now)
+    places = [str(place) for place in shards]
+    _check_places([*places, *map(str, (*runs, *features))])
+    stones = _bury(database, image_id, places, reason=reason, now=now)
     ids = [stone.image_id for stone in stones]
     let_go = [withdraw(database, stone) for stone in stones]
     removed = [place for stone in stones for place in store.remove(stone.sha256)]
-    sets = [_amend(folder, ids) for folder in shards]
+    sets = [_amend(place, ids, work) for place in places]
     with database.read() as session:
         chain_ids = chain_ids_of(session, ids)
         standing = next(stone for stone in tombstones(session) if stone.image_id == image_id)
@@ -120,20 +126,20 @@ def take_down(  # noqa: PLR0913 - a use case and its options
         sets=tuple(sets),
         reworded={str(path): remove_chains(path, chain_ids) for path in rewordings},
         features={str(folder): remove_features(folder, ids) for folder in features},
-        runs=tuple(_look_at_runs(runs, shards, image_id)),
+        runs=tuple(_look_at_runs(runs, sets, image_id)),
         remains=remains,
         kin=tuple(relative.image_id for relative in kin),
     )
 
 
-def _check_folders(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder; nothing was withdrawn")
+def _check_places(places: Sequence[str]) -> None:
+    for place in places:
+        if not is_there(place):
+            raise ConfigError(f"{shown(place)}: there is no such folder; nothing was withdrawn")
 
 
 def _bury(
-    database: Database, image_id: str, shards: Sequence[Path], *, reason: str, now: datetime
+    database: Database, image_id: str, shards: Sequence[str], *, reason: str, now: datetime
 ) -> list[Tombstone]:
     """Tombstones of the image, first, and of the copies made of it."""
     with database.read() as session:
@@ -152,23 +158,31 @@ def _bury(
     ]
 
 
-def _hashes_in_sets(image_id: str, shards: Sequence[Path]) -> tuple[str, str]:
+def _hashes_in_sets(image_id: str, shards: Sequence[str]) -> tuple[str, str]:
     """SHA-256 of the stored bytes and of the user's file, from the first set that says them."""
-    for folder in shards:
-        for row in ShardSet.open(folder).images().to_pylist():
-            if row["image_id"] == image_id:
-                return row["sha256"], row["original_sha256"]
+    for place in shards:
+        with folder_at(place) as folder:
+            for row in ShardSet.open(folder).images().to_pylist():
+                if row["image_id"] == image_id:
+                    return row["sha256"], row["original_sha256"]
     raise ConfigError(
         f"{image_id}: neither the database nor a shard set given with --shards knows this image"
     )
 
 
-def _amend(folder: Path, image_ids: Collection[str]) -> AmendedSet:
+def _amend(place: str, image_ids: Sequence[str], work: Path) -> AmendedSet:
+    """Take images out of a set; `versions` are about the first of them."""
+    removed, problem = None, None
+    versions: dict[str, bool] = {}
     try:
-        removed = remove_images(folder, image_ids)
+        with amended_at(place, work, last=MANIFEST) as folder:
+            try:
+                removed = remove_images(folder, image_ids)
+            finally:
+                versions = _versions(folder, image_ids[0])
     except (ConfigError, StateError) as error:
-        return AmendedSet(folder=folder, removed=None, problem=str(error))
-    return AmendedSet(folder=folder, removed=removed, problem=None)
+        removed, problem = None, str(error)
+    return AmendedSet(place=shown(place), removed=removed, problem=problem, versions=versions)
 
 
 def remove_features(folder: Path, image_ids: Sequence[str]) -> int:
@@ -180,12 +194,10 @@ def remove_features(folder: Path, image_ids: Sequence[str]) -> int:
 
 
 def _look_at_runs(
-    runs: Sequence[Path], shards: Sequence[Path], image_id: str
+    runs: Sequence[Path], sets: Sequence[AmendedSet], image_id: str
 ) -> Iterator[RunFinding]:
     """The run folders that have, or may have, to do with the image."""
-    versions: dict[str, bool] = {}
-    for folder in shards:
-        versions |= _versions(folder, image_id)
+    versions = {sha256: held for amended in sets for sha256, held in amended.versions.items()}
     for folder in _run_folders(runs):
         held = versions.get(_images_sha256(folder / MANIFEST))
         predictions = _count_lines(folder / PREDICTIONS, image_id)
@@ -247,7 +259,7 @@ def as_text(done: Takedown) -> Iterator[str]:
     removed = ", ".join(done.files_removed) or "nothing, it is not there"
     yield f"image store: removed {removed}"
     for amended in done.sets:
-        yield f"{amended.folder}: {_fate(amended)}"
+        yield f"{amended.place}: {_fate(amended)}"
     yield from (f"{path}: {n} rewordings removed" for path, n in done.reworded.items() if n)
     yield from (
         f"{path}: {n} files of vision features removed" for path, n in done.features.items()

@@ -20,6 +20,9 @@ from instruct_builder.staging import Staging
 QUEUE = "fakescope"
 """the one that workers for every teacher listen to"""
 LOOK_SECONDS = 0.2
+AGAIN_SECONDS = 60.0
+"""without a new shard, after which messages are sent again: Redis keeps those of a worker that
+vanished for an hour"""
 PATIENCE_SECONDS = 600.0
 """without a new shard, after which the build gives up"""
 
@@ -41,18 +44,27 @@ def hand_out(staging: Staging, tell: Callable[[], None]) -> None:
     TransientError when none has come for a long time: no worker listens, or it does not see the
     folder.
     """
-    for number in staging.missing():
-        make_shard_task.apply_async((str(staging.path.resolve()), number), queue=QUEUE)
-    left, since = staging.missing(), time.monotonic()
+    left = _send(staging)
+    since = sent = time.monotonic()
     while left:
         time.sleep(LOOK_SECONDS)
         now = staging.missing()
         if len(now) < len(left):
-            since = time.monotonic()
+            since = sent = time.monotonic()
             tell()
         left = now
+        if time.monotonic() - sent > AGAIN_SECONDS:
+            left, sent = _send(staging), time.monotonic()
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise TransientError(
                 f"no worker has made a shard for {PATIENCE_SECONDS:.0f} s: start `make worker` "
                 f"where {staging.path} is seen under the same path, then build again"
             )
+
+
+def _send(staging: Staging) -> list[int]:
+    """Send a message for each shard that is missing now; those shards."""
+    missing = staging.missing()
+    for number in missing:
+        make_shard_task.apply_async((str(staging.path.resolve()), number), queue=QUEUE)
+    return missing

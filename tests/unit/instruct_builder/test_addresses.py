@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from core.errors import ConfigError
 from imaging.store import ImageStore
 from instruct_builder.__main__ import app
-from instruct_builder.addresses import folder_at, is_elsewhere, shown, upload
+from instruct_builder.addresses import amended_at, folder_at, is_elsewhere, shown, upload
 from instruct_builder.export import Format, export, export_to
-from instruct_builder.shards import ShardSet, verify
-from tests.unit.instruct_builder.exports import make_set
+from instruct_builder.removal import remove_images
+from instruct_builder.shards import MANIFEST, ShardSet, verify
+from tests.unit.instruct_builder.exports import make_set, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +162,56 @@ def test_the_commands_take_addresses(place: Path) -> None:
     assert json.loads(told.output)["images"] == 6
     same = CliRunner().invoke(app, ["diff", "memory://store/set", str(place / "set")])
     assert "changed: 0" in same.output
+    name = next(iter(rows_of(ShardSet.open(place / "set"))))
+    traced = CliRunner().invoke(app, ["trace", name, "--shards", "memory://store/set"])
+    assert f"{name} in memory://store/set/rows-00000.parquet" in traced.output
+    lost = CliRunner().invoke(app, ["trace", "ins-0", "--shards", "memory://store/set"])
+    assert lost.exit_code == 2 and "memory://store/set holds no instruction ins-0" in lost.output
+
+
+class Cut(OSError):
+    """Ends an upload."""
+
+
+def test_a_set_that_is_elsewhere_is_amended_there_and_goes_on_after_a_cut(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, here = "memory://store/amended", tmp_path / "here"
+    upload(place / "set", address, last=MANIFEST)
+    shutil.copytree(place / "set", here)
+    image_id = ShardSet.open(here).images()["image_id"][0].as_py()
+    remove_images(here, [image_id])
+
+    def amend() -> int:
+        with amended_at(address, tmp_path / "work", last=MANIFEST) as folder:
+            return remove_images(folder, [image_id]).images
+
+    put = MemoryFileSystem.put_file
+    uploaded: list[str] = []
+
+    def put_two(files: Any, here: str, there: str, **options: Any) -> None:
+        if len(uploaded) == 2:
+            raise Cut("the line is dead")
+        uploaded.append(there)
+        put(files, here, there, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="the line is dead"):
+        patch.setattr(MemoryFileSystem, "put_file", put_two)
+        amend()
+    assert MANIFEST not in files_at(address)
+    assert amend() == 0, "it was taken out already, and the upload goes on"
+    assert files_at(address) == files_in(here)
+    assert amend() == 0
+    assert [*(tmp_path / "work").iterdir()] == [], "no copy stays that somebody could forget"
+
+
+def test_what_was_cut_off_elsewhere_by_somebody_else_is_named(place: Path, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe_file("/half/upload.partial", b"")
+    with (
+        pytest.raises(ConfigError, match=r"memory://half: holds no manifest\.json"),
+        amended_at("memory://half", tmp_path, last=MANIFEST),
+    ):
+        raise AssertionError("there is nothing to change")
 
 
 @pytest.mark.parametrize(

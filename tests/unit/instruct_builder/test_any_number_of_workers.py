@@ -12,6 +12,7 @@ from core.recipe import Recipe
 from core.records import ReviewLevel
 from db.engine import Database
 from imaging.store import ImageStore
+from instruct_builder import tasks
 from instruct_builder.build import build
 from instruct_builder.making import Making, make_shard
 from instruct_builder.shards import verify
@@ -88,6 +89,32 @@ def test_a_worker_of_a_cluster_tells_two_builds_of_one_folder_apart(
     first = built("again", 400, Making(hand_out=elsewhere))
     second = built("again", 300, Making(hand_out=elsewhere))
     assert first != second == built("alone", 300, Making())
+
+
+def test_messages_of_a_worker_that_vanished_are_sent_again(
+    database: Database,
+    store: ImageStore,
+    small_shards: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first of them are lost with it, as Redis loses them for an hour."""
+    store_pairs(database, make_pairs(30))
+    sent: list[int] = []
+
+    def send(named: tuple[str, int], queue: str) -> None:
+        sent.append(named[1])
+        if sent.count(named[1]) > 1 or named[1] % 2:
+            make_shard(*named)
+
+    monkeypatch.setattr(tasks.make_shard_task, "apply_async", send)
+    monkeypatch.setattr(tasks, "AGAIN_SECONDS", 0.3)
+    out, alone = tmp_path / "cluster", tmp_path / "alone"
+    for folder, making in ((out, Making(hand_out=tasks.hand_out)), (alone, Making())):
+        least = ReviewLevel.DRAFT
+        build(database, small_shards, store, folder, min_review=least, rows=400, making=making)
+    assert files_of(out) == files_of(alone)
+    assert sorted(sent) == sorted([*set(sent), *(number for number in set(sent) if not number % 2)])
 
 
 def test_a_build_that_ended_between_two_plans_goes_on(

@@ -30,6 +30,7 @@ from instruct_builder.shards import ROW_SCHEMA
 from instruct_builder.words import Words
 from tests.unit.instruct_builder.specimens import (
     Pair,
+    images_of,
     make_pair,
     make_pairs,
     plan_of,
@@ -41,6 +42,13 @@ from tests.unit.records import make_image
 
 PAIRS = make_pairs(80)
 NAMES = ("rehearsal", "demo", "sim-nearest")
+NAMING = (
+    "It looks like SIM-Nearest made it.",
+    "The rehearsal, it says.",
+    "See demo.",
+    f"The file is {make_image('image 0').sha256}.",
+    f"This is {make_image('image 0').image_id}.",
+)
 FORMS = [name for _, name, _ in templates().forms()]
 Row = dict[str, Any]
 
@@ -55,7 +63,8 @@ def planned_of(
     """The plan of these chains, its turns changed."""
     plan, chains = plan_of(pairs)
     words = Words(templates(), recipe().taxonomy)
-    return Planned(replace(plan, turns=change(plan.turns)), chains, words)
+    changed = replace(plan, turns=change(plan.turns))
+    return Planned(changed, chains, images_of(pairs), words)
 
 
 def run(check: Any, planned: Planned | None = None, table: pa.Table | None = None) -> Figures:
@@ -91,10 +100,11 @@ def test_a_sound_set_passes_and_leaves_its_figures() -> None:
     planned, table = planned_of(PAIRS), table_of(PAIRS)
     rows = table.num_rows
     unique = run(UniqueRows(), planned, table)
-    assert unique == {"rows": rows, "compared": rows, "repeated": 0}
+    assert unique == {"rows": rows, "compared": rows, "repeated": 0, "threshold": 0}
     assert run(RightAnswers(templates()), planned, table)["wrong"] == 0
     assert run(Options(recipe().taxonomy), planned)["wrong"] == 0
-    assert run(NoNames(finder()), table=table)["found"] == 0
+    names = run(NoNames(finder()), planned, table)
+    assert (names["chains"], names["found"]) == (len(PAIRS), 0)
 
 
 @pytest.mark.parametrize("form", ["verdict_is_fake", "verdict_what", "aspect_trace", "aspect_free"])
@@ -149,9 +159,8 @@ def test_an_id_twice_and_a_conversation_twice_are_found() -> None:
     plan, chains = plan_of(PAIRS[:8])
     upper, lower = plan.upper.copy(), plan.lower.copy()
     upper[1], lower[1] = upper[0], lower[0]
-    planned = Planned(
-        replace(plan, upper=upper, lower=lower), chains, Words(templates(), recipe().taxonomy)
-    )
+    changed, words = replace(plan, upper=upper, lower=lower), Words(templates(), recipe().taxonomy)
+    planned = Planned(changed, chains, images_of(PAIRS[:8]), words)
     with pytest.raises(PermanentError, match=r"check 'unique' failed.*by its id"):
         run(UniqueRows(), planned)
     table = table_of(PAIRS[:8])
@@ -159,20 +168,36 @@ def test_an_id_twice_and_a_conversation_twice_are_found() -> None:
         run(UniqueRows(), table=pa.concat_tables([table, table.slice(0, 1)]))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "It looks like SIM-Nearest made it.",
-        "The rehearsal, it says.",
-        "See demo.",
-        f"The file is {make_image('image 0').sha256}.",
-        f"This is {make_image('image 0').image_id}.",
-    ],
-)
+@pytest.mark.parametrize("text", NAMING)
 def test_a_name_in_a_text_is_found(text: str) -> None:
     table = change_first("holistic_inference", say(text), table_of(PAIRS[:1]))
     with pytest.raises(PermanentError, match="check 'names' failed"):
         run(NoNames(finder()), table=table)
+
+
+@pytest.mark.parametrize("text", NAMING)
+@pytest.mark.parametrize("where", ["evidence", "conclusion"])
+def test_a_name_in_a_chain_is_found_though_no_row_is_read(where: str, text: str) -> None:
+    chain, image = make_pair("image 0")
+    said = chain.reasoning
+    first, *others = said.findings
+    named = (
+        replace(said, findings=(replace(first, evidence=text), *others))
+        if where == "evidence"
+        else replace(said, conclusion=text)
+    )
+    planned = planned_of([*PAIRS[1:3], (replace(chain, reasoning=named), image)])
+    with pytest.raises(PermanentError, match=rf"check 'names' failed.*{chain.chain_id} names"):
+        run(NoNames(finder()), planned)
+
+
+def test_as_many_may_be_found_as_the_recipe_allows() -> None:
+    table = change_first("holistic_inference", say("See demo."), table_of(PAIRS[:1]))
+    twice = pa.concat_tables([table, table.slice(0, 1)])
+    assert run(NoNames(finder(), most=1), table=table)["found"] == 1
+    assert run(UniqueRows(most=1), table=twice)["repeated"] == 1
+    with pytest.raises(PermanentError, match="check 'unique' failed"):
+        run(UniqueRows(), table=twice)
 
 
 def test_parts_of_words_and_words_of_the_recipe_are_no_names() -> None:
@@ -202,6 +227,7 @@ def test_splits_that_part_nothing_pass() -> None:
         "clusters": 2,
         "groups": 2,
         "in_two_splits": 0,
+        "threshold": 0,
     }
 
 

@@ -350,6 +350,7 @@ def test_general_rows_can_be_read_traced_exported_and_taken_down(
         row["image_id"],
         reason="asked",
         now=datetime(2026, 3, 1, tzinfo=UTC),
+        work=tmp_path / "uploads",
         shards=[out],
     )
     assert done.is_done

@@ -230,10 +230,9 @@ def test_a_reworded_set_tells_whose_words_it_is_in_and_lets_go_of_an_image(
                    if arm.arm == REWRITING_ARM]  # fmt: skip
     assert (line.calls, line.model, line.is_simulated) == (2 * 12, "rehearsal", True)
     before = read_rewordings(out).num_rows
-    done = take_down(
-        database, store, row["image_id"], reason="asked", now=NOW, shards=[folder], rewordings=[out]
-    )
+    asked = {"reason": "asked", "now": NOW, "work": folder.parent / "uploads", "rewordings": [out]}
+    done = take_down(database, store, row["image_id"], shards=[folder], **asked)
     assert 0 < done.reworded[str(out)] == before - read_rewordings(out).num_rows
     assert row["chain_id"] not in read_rewordings(out)["chain_id"].to_pylist()
-    again = take_down(database, store, row["image_id"], reason="", now=NOW, rewordings=[out])
+    again = take_down(database, store, row["image_id"], **asked)
     assert again.reworded == {str(out): 0}

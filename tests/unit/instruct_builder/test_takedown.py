@@ -24,6 +24,7 @@ from db.images import ImportedFile, ImportOutcome, save_images, save_imported_fi
 from db.tombstones import tombstones
 from imaging.store import ImageStore
 from instruct_builder.__main__ import app
+from instruct_builder.addresses import folder_at, upload
 from instruct_builder.build import build
 from instruct_builder.manifest import MANIFEST, read_manifest
 from instruct_builder.shards import locked, partial_of, verify
@@ -48,6 +49,7 @@ IMAGE = PAIRS[4][1]
 
 def down(database: Database, store: ImageStore, image_id: str, **options: Any) -> Takedown:
     values: dict[str, Any] = {"reason": "the photographer asked for it", "now": NOON}
+    values["work"] = store.folder.parent / "uploads"
     return take_down(database, store, image_id, **{**values, **options})
 
 
@@ -119,6 +121,24 @@ def test_the_sets_that_hold_it_are_rewritten_and_others_stay(
     assert read_manifest(shards).tombstones == (IMAGE.image_id,)
     assert (tmp_path / "other" / MANIFEST).read_bytes() == before
     assert (done.tombstone.sha256, done.is_done) == (IMAGE.sha256, True)
+
+
+def test_a_set_that_is_elsewhere_is_amended_where_it_is(
+    database: Database, store: ImageStore, shards: Path
+) -> None:
+    """It alone knows the image; a run on it is listed; an address that holds nothing is named."""
+    address = "memory://store/taken-down"
+    upload(shards, address, last=MANIFEST)
+    run = make_run(shards.parent / "runs" / "run", shards)
+    with pytest.raises(ConfigError, match="memory://nowhere: there is no such folder"):
+        down(database, store, IMAGE.image_id, shards=[address, "memory://nowhere"])
+    done = down(database, store, IMAGE.image_id, shards=[address], runs=[run])
+    assert [amended.removed.images for amended in done.sets if amended.removed] == [1]
+    assert [found.held for found in done.runs] == [True]
+    assert f"{address}: " in "\n".join(as_text(done))
+    with folder_at(address) as folder:
+        assert verify(folder) == []
+        assert read_manifest(folder).tombstones == (IMAGE.image_id,)
 
 
 def test_a_set_in_use_is_reported_and_done_the_next_time(
@@ -249,6 +269,7 @@ take_down(
     image_id,
     reason="killed",
     now=datetime(2026, 3, 1, 12, tzinfo=UTC),
+    work=Path(home) / "uploads",
     shards=list(map(Path, shards)),
 )
 """

@@ -8,7 +8,7 @@ from core.errors import PermanentError
 from instruct_builder.checks import Checks, Figures, Planned
 from instruct_builder.vagueness import Vague
 from instruct_builder.words import Words
-from tests.unit.instruct_builder.specimens import make_pairs, plan_of, recipe, templates
+from tests.unit.instruct_builder.specimens import images_of, make_pairs, plan_of, recipe, templates
 
 IN_CONCLUSIONS = "nothing VISIBLE bears"
 IN_FINDINGS = "repeats every 2 pixels"
@@ -16,9 +16,11 @@ IN_FINDINGS = "repeats every 2 pixels"
 
 def figures_of(*phrases: str, most_share: float = 1.0) -> Figures:
     """Of 80 chains, 20 of them without a finding and with a conclusion that says so."""
-    plan, chains = plan_of(make_pairs(80))
+    pairs = make_pairs(80)
+    plan, chains = plan_of(pairs)
     checks = Checks([Vague(phrases, most_share=most_share)])
-    checks.see_plan(Planned(plan, chains, Words(templates(), recipe().taxonomy)))
+    words = Words(templates(), recipe().taxonomy)
+    checks.see_plan(Planned(plan, chains, images_of(pairs), words))
     return checks.facts()["vague"].figures
 
 
