@@ -39,6 +39,7 @@ from instruct_builder.lineage import as_text as trace_as_text
 from instruct_builder.lineage import as_values, trace
 from instruct_builder.making import Making, Report
 from instruct_builder.manifest import MANIFEST, warnings_of
+from instruct_builder.memory import do_without_pandas
 from instruct_builder.plots import write_plots
 from instruct_builder.rewordings import REWORDINGS
 from instruct_builder.rewrite import rewrite
@@ -394,4 +395,5 @@ def _counting(what: str) -> Iterator[Report]:
 
 
 if __name__ == "__main__":
+    do_without_pandas()
     app()

@@ -29,7 +29,7 @@ from imaging.overlaps import Kinship, find_overlaps, overlap_warning
 from imaging.shortcuts import TooFew, measure_metadata
 from imaging.store import ImageStore
 from instruct_builder.baseline import TextBaseline
-from instruct_builder.card import CARD, render_card
+from instruct_builder.card import CARD, load_card_writer, render_card
 from instruct_builder.checks import (
     Balance,
     Checks,
@@ -143,13 +143,16 @@ def build(  # noqa: PLR0913 - a use case and its options
             with watch.part("planning"), uncollected():
                 _plan(staging, selection, spec, facts, store, hands, apart)
             with watch.part("making"):
+                hands.begin(staging)
+                scenes = _scenes(staging, selection, spec)
+                load_card_writer()
                 hands.make(staging)
             with watch.part("checking"):
                 found = _check(staging, selection, spec, making).facts()
             found |= facts.checks | (shortcuts or _find_shortcuts(selection, audit, watch))
             with watch.part("publishing"), uncollected():
                 checked = facts.model_copy(update={"checks": found})
-                manifest = _publish(out, staging, selection, spec, checked, store)
+                manifest = _publish(out, staging, selection, spec, checked, store, scenes)
     return BuildSummary(folder=out, manifest=manifest, unchanged=False, spent=watch.spent)
 
 
@@ -366,6 +369,7 @@ def _publish(
     spec: Spec,
     facts: BuildFacts,
     store: ImageStore,
+    scenes: Scenes,
 ) -> Manifest:
     """Give what was made its place and its documents; the manifest comes last."""
     with ShardWriter(out, rows_per_shard=spec.recipe.settings.build.rows_per_shard) as writer:
@@ -373,7 +377,6 @@ def _publish(
         writer.add_images((selection.members[i].image, selection.members[i].split) for i in used)
         if staging.general is not None:
             writer.add_images((image, Split.TRAIN) for image in staging.general.images)
-        scenes = _scenes(staging, selection, spec)
         for number in range(len(staging.ranges)):
             writer.adopt(staging.make_shard(number))
         writer.add_document(RECIPE, _recipe_bytes(spec.recipe))
@@ -490,13 +493,10 @@ def _sampled(plan: Plan, staging: Staging, seed: int, wanted: int) -> Iterator[P
 def _scenes(staging: Staging, selection: Selection, spec: Spec) -> Scenes:
     """The instructions of the images that the preview shows."""
     scenes = Scenes(selection.members, spec.recipe.settings.demo.preview_images)
-    place_of = {member.image.image_id: at for at, member in enumerate(selection.members)}
-    plan = staging.plan
-    for member in scenes.members:
-        at = place_of[member.image.image_id]
-        start, stop = (int(p) for p in np.searchsorted(plan.chain, [at, at + 1]))
-        rows = staging.rows(start, stop)
-        scenes.instructions[member.image.image_id] = instructions_of(rows)
+    shown = {member.image.image_id for member in scenes.members}
+    for at, member in enumerate(selection.members):
+        if (image_id := member.image.image_id) in shown:
+            scenes.instructions[image_id] = instructions_of(staging.rows_of(at))
     return scenes
 
 

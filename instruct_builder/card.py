@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import Any, Final
 
 from core.records import NO_VALUE, ReviewLevel
@@ -38,6 +39,11 @@ _SIZES = (
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 )
+
+
+def load_card_writer() -> None:
+    """Import the library of the hub, which takes a while; for when there is time."""
+    import_module("huggingface_hub.repocard")
 
 
 def render_card(manifest: Manifest) -> bytes:

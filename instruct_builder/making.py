@@ -73,6 +73,9 @@ class Hands:
         for number in staging.unplanned():
             staging.plan_part(number)
 
+    def begin(self, staging: Staging) -> None:
+        """Begin to make what is missing, as far as others do it."""
+
     def make(self, staging: Staging) -> None:
         """Make all shards that are missing."""
         self.tell(staging)
@@ -110,17 +113,20 @@ class PoolOfHands(Hands):
             for rows in each.result() if go_on else ():
                 self._begin(staging, rows)
 
-    def make(self, staging: Staging) -> None:
-        self.tell(staging)
+    def begin(self, staging: Staging) -> None:
         for number in staging.missing():
             self._begin(staging, staging.ranges[number])
+
+    def make(self, staging: Staging) -> None:
+        self.tell(staging)
+        self.begin(staging)
         running: set[Future[None]] = {*self.begun.values()}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 each.result()
             self.tell(staging)
-        self.pool.shutdown()
+        self.pool.shutdown(wait=False)
 
     def _begin(self, staging: Staging, rows: Range) -> None:
         if rows not in self.begun:

@@ -26,7 +26,7 @@ from instruct_builder.options import OPTIONS, SETS
 from instruct_builder.templates import Templates
 
 MOST_ROUNDS = 200
-IDS_AT_ONCE = 65_536
+IDS_AT_ONCE = 32_768
 """rows: few enough for their numbers to stay near the processor"""
 UPPER, LOWER = 0x243F6A8885A308D3, 0x13198A2E03707344
 """where the two halves of an id begin: the first digits of pi, so that nobody has chosen them"""

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -213,12 +214,11 @@ def instructions_of(table: pa.Table) -> list[Instruction]:
 
 def images_table(images: Iterable[tuple[ImageRecord, Split]]) -> pa.Table:
     """Images in IMAGE_SCHEMA, in the given order."""
-    pairs = list(images)
-    columns: dict[str, list[Any]] = {
-        name: [getattr(image, name) for image, _ in pairs] for name in IMAGE_SCHEMA.names[:-1]
-    }
-    columns["split"] = [split for _, split in pairs]
-    return pa.table(columns, schema=IMAGE_SCHEMA)
+    names = IMAGE_SCHEMA.names[:-1]
+    told = attrgetter(*names)
+    rows = [(*told(image), split) for image, split in images]
+    columns = zip(*rows, strict=True) if rows else [()] * len(IMAGE_SCHEMA.names)
+    return pa.table(dict(zip(IMAGE_SCHEMA.names, columns, strict=True)), schema=IMAGE_SCHEMA)
 
 
 def count_rows(table: pa.Table, columns: Sequence[str] = COUNTED) -> dict[str, Counter[str]]:

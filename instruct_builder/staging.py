@@ -217,9 +217,14 @@ class Staging:
 
     # Rows
 
-    def rows(self, start: int, stop: int) -> pa.Table:
-        """Some rows in ROW_SCHEMA."""
-        return self.words.table(self.plan.take(start, stop), self.chains, self.images)
+    def rows_of(self, chain: int) -> pa.Table:
+        """The rows of one chain, by its number among all, in ROW_SCHEMA."""
+        number = next(n for n, each in enumerate(self.parts) if chain < each.stop)
+        part = self.parts[number]
+        own = np.array([chain, chain + 1]) - part.start
+        start, stop = np.searchsorted(self._plan_of(number).chain, own).tolist()
+        rows = Range(part=number, start=start, stop=stop, split=part.split)
+        return pa.concat_tables(self._worded(rows))
 
     def picked_rows(self, rows: Positions) -> pa.Table:
         """Some rows, by ascending number, in ROW_SCHEMA."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from core.records import Authenticity, Confidence
 from tests.unit.instruct_builder.specimens import Pair, expand_all, make_pair
 
+Rows = dict[str, dict[str, dict[str, str]]]
 FOUR = ("clarity", "layout", "symmetry", "theme")
 GOLDEN = Path(__file__).with_name("golden.yaml")
 
@@ -35,10 +37,25 @@ def golden_pairs() -> list[Pair]:
     ]
 
 
-def golden_rows() -> dict[str, dict[str, dict[str, str]]]:
+def pairs_of_one_finding() -> list[Pair]:
+    """A whole block of choices with one right option, for each label: among others, none is."""
+    return [
+        make_pair(f"{label} {one} alone", label, [one], confidence=Confidence.MEDIUM)
+        for label in Authenticity
+        for one in FOUR
+    ]
+
+
+def golden_rows() -> Rows:
     """What is said by form and by chain; the first row of each form or dialogue in each chain."""
-    rows: dict[str, dict[str, dict[str, str]]] = {}
-    for (_, image), instructions in zip(golden_pairs(), expand_all(golden_pairs()), strict=True):
+    choice = "aspect_choice"
+    return said_by(golden_pairs()) | {choice: said_by(pairs_of_one_finding())[choice]}
+
+
+def said_by(pairs: Sequence[Pair]) -> Rows:
+    """The same of some chains."""
+    rows: Rows = {}
+    for (_, image), instructions in zip(pairs, expand_all(pairs), strict=True):
         for row in instructions:
             said = [message.content for message in row.messages]
             talk = {f"{n // 2 + 1} {'QA'[n % 2]}": text for n, text in enumerate(said)}
