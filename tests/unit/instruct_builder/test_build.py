@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,28 +44,8 @@ LOW = ReviewLevel.DRAFT
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FAKESCOPE_HOME", str(tmp_path / "home"))
-    for name in ("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_MODEL"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def store(home: Path) -> ImageStore:
-    return ImageStore(home / "images")
-
-
-@pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "set"
-
-
-@pytest.fixture
-def database(home: Path) -> Iterator[Database]:
-    opened = open_database(load_settings(fakescope_home=home))
-    yield opened
-    opened.dispose()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from core.recipe import DEFAULT_RECIPE
 from core.records import REWRITING_ARM, AttemptOutcome, ReviewLevel
 from core.rewriting import load_rewriting
 from core.settings import Settings, load_settings
-from db.engine import Database, open_database
+from db.engine import Database
 from db.ledger import attempts
 from db.reports import costs
 from db.work import campaign_id_of
@@ -57,13 +56,17 @@ def pairs() -> list[Pair]:
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    opened = open_database(load_settings(fakescope_home=tmp_path))
-    store_pairs(opened, pairs())
-    yield opened
-    opened.dispose()
+    return tmp_path
+
+
+@pytest.fixture
+def database(database: Database) -> Database:
+    """With chains in it."""
+    store_pairs(database, pairs())
+    return database
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from core.errors import ConfigError
 from core.ids import image_id_of, sha256_bytes
 from core.records import ImageRecord, ReviewLevel, Source
+from core.settings import load_settings
 from db.chains import save_chains
-from db.engine import Database
+from db.engine import Database, open_database
 from db.images import ImportedFile, ImportOutcome, save_images, save_imported_files, save_source
 from db.tombstones import tombstones
 from imaging.store import ImageStore
@@ -239,40 +240,36 @@ def test_a_build_over_an_amended_set_makes_it_anew(
     assert not again.manifest.removals
 
 
-KILLED = """
-import os, signal, sys
-from datetime import UTC, datetime
-from pathlib import Path
-from core.settings import load_settings
-from db.engine import Database, open_database
-from imaging.store import ImageStore
-from instruct_builder.takedown import take_down
+def take_down_and_die(home: Path, image_id: str, sets: list[Path], *, after: int) -> int:
+    """Withdraw an image in a process that is killed after so many changes; its exit code."""
+    child = os.fork()
+    if child == 0:
+        left = after
 
-home, image_id, last, *shards = sys.argv[1:]
-left = int(last)
+        def counted(act: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any, **named: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return act(*arguments, **named)
 
-def or_die(act):
-    def counted(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return act(*arguments, **named)
-    return counted
+            return run
 
-database = open_database(load_settings(fakescope_home=home))
-Database.write = or_die(Database.write)
-Path.unlink, Path.replace, os.fsync = map(or_die, (Path.unlink, Path.replace, os.fsync))
-take_down(
-    database,
-    ImageStore(Path(home) / "images"),
-    image_id,
-    reason="killed",
-    now=datetime(2026, 3, 1, 12, tzinfo=UTC),
-    work=Path(home) / "uploads",
-    shards=list(map(Path, shards)),
-)
-"""
+        database = open_database(load_settings(fakescope_home=home))
+        for owner, name in (
+            (Database, "write"),
+            (Path, "unlink"),
+            (Path, "replace"),
+            (os, "fsync"),
+        ):
+            setattr(owner, name, counted(getattr(owner, name)))
+        try:
+            down(database, ImageStore(home / "images"), image_id, shards=sets)
+            os._exit(0)
+        finally:  # else the test itself would go on in this process
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def test_a_takedown_that_was_killed_is_finished_by_the_next(
@@ -288,13 +285,11 @@ def test_a_takedown_that_was_killed_is_finished_by_the_next(
         write_set(folder, pairs)
     codes = []
     for step in (1, 5, 10):
-        command = [sys.executable, "-c", KILLED, str(home), image.image_id, str(step)]
-        done = subprocess.run([*command, *map(str, sets)], check=False, timeout=60)
-        codes.append(done.returncode)
+        codes.append(take_down_and_die(home, image.image_id, sets, after=step))
         for folder in sets:
             if (folder / MANIFEST).exists():
                 assert verify(folder) == []
-    assert codes[:2] == [-signal.SIGKILL] * 2
+    assert codes[:2] == [-signal.SIGKILL] * 2 and 1 not in codes
     done_at_last = down(database, store, image.image_id, shards=sets)
     assert done_at_last.is_done
     assert not store.holds(image.path)
