@@ -144,7 +144,6 @@ def build(  # noqa: PLR0913 - a use case and its options
                 _plan(staging, selection, spec, facts, store, hands, apart)
             with watch.part("making"):
                 hands.begin(staging)
-                scenes = _scenes(staging, selection, spec)
                 load_card_writer()
                 hands.make(staging)
             with watch.part("checking"):
@@ -152,7 +151,7 @@ def build(  # noqa: PLR0913 - a use case and its options
             found |= facts.checks | (shortcuts or _find_shortcuts(selection, audit, watch))
             with watch.part("publishing"), uncollected():
                 checked = facts.model_copy(update={"checks": found})
-                manifest = _publish(out, staging, selection, spec, checked, store, scenes)
+                manifest = _publish(out, staging, selection, spec, checked, store)
     return BuildSummary(folder=out, manifest=manifest, unchanged=False, spent=watch.spent)
 
 
@@ -369,7 +368,6 @@ def _publish(
     spec: Spec,
     facts: BuildFacts,
     store: ImageStore,
-    scenes: Scenes,
 ) -> Manifest:
     """Give what was made its place and its documents; the manifest comes last."""
     with ShardWriter(out, rows_per_shard=spec.recipe.settings.build.rows_per_shard) as writer:
@@ -377,6 +375,7 @@ def _publish(
         writer.add_images((selection.members[i].image, selection.members[i].split) for i in used)
         if staging.general is not None:
             writer.add_images((image, Split.TRAIN) for image in staging.general.images)
+        scenes = _scenes(staging, selection, spec)
         for number in range(len(staging.ranges)):
             writer.adopt(staging.make_shard(number))
         writer.add_document(RECIPE, _recipe_bytes(spec.recipe))

@@ -126,7 +126,7 @@ class PoolOfHands(Hands):
             for each in done:
                 each.result()
             self.tell(staging)
-        self.pool.shutdown(wait=False)
+        self.pool.shutdown()
 
     def _begin(self, staging: Staging, rows: Range) -> None:
         if rows not in self.begun:
