@@ -44,8 +44,8 @@ def start(project: Project, out: Path) -> subprocess.Popen[str]:
 
 
 def names_at(out: Path) -> list[str]:
-    """What a reader of the set sees."""
-    return [path.name for path in out.iterdir() if not path.name.startswith(".")]
+    """What a reader of the set sees; nothing where the build ended before it made the folder."""
+    return [path.name for path in out.glob("*") if not path.name.startswith(".")]
 
 
 def assert_goes_on(project: Project, out: Path, whole: dict[str, bytes]) -> None:
