@@ -112,17 +112,25 @@ def _order_of(parts: Sequence[Tensor], total: int) -> Tensor:
     return torch.empty(total, dtype=torch.long).index_copy(0, padded[slots], slots)
 
 
-def use_tree_attention(model: Any) -> None:
+def use_tree_attention(model: Any, *, in_compiled: bool = False) -> None:
     """Let the language model of `model` take a `forest`; without one it attends as before.
 
-    Only the choice of attention in the configuration changes, which is not saved with a checkpoint.
+    `in_compiled` layers it is not compiled itself. Only the choice of attention in the
+    configuration changes, which is not saved with a checkpoint.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(TREE_ATTENTION, tree_attention)
+    attention: Any = torch.compiler.disable(tree_attention) if in_compiled else tree_attention
+    AttentionInterface.register(TREE_ATTENTION, attention)
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
     model.config.get_text_config()._attn_implementation = TREE_ATTENTION
+
+
+def has_tree_attention(model: Any) -> bool:
+    """Whether the language model of `model` takes a `forest`; it would ignore one otherwise."""
+    text = model.config.get_text_config()
+    return bool(text._attn_implementation == TREE_ATTENTION)
 
 
 def tree_attention(  # noqa: PLR0913, these are the arguments of transformers

@@ -295,6 +295,8 @@ class TrainingConfig(Strict):
     """None: as many as the machine has"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     autocast: Literal["none", "bfloat16"] = "none"
+    compile: bool = False
+    """the decoder layers while they learn (torch.compile); needs a C++ compiler, on CUDA Triton"""
     peak_teraflops: float | None = Field(None, gt=0)
     """what the device can do at most, for the MFU in `metrics.jsonl`; None: known for some GPUs"""
     model: Annotated[TinyLlava | Checkpoint, Field(discriminator="kind")]

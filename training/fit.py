@@ -20,6 +20,7 @@ from core.records import Split
 from imaging.simulate import GENERATORS
 from training.adapters import gather_saved
 from training.checkpoint import drop_checkpoints, open_checkpoint, save_checkpoint
+from training.compiling import describe_compilation
 from training.config import Saving, TrainingConfig
 from training.features import FeatureCache, forget
 from training.inputs import Inputs
@@ -188,6 +189,8 @@ def train_model(  # noqa: PLR0913 - the parts of a run
         raise ConfigError("optimiser.steps: 0, nothing to train; start one process")
     if is_first:
         typer.echo(describe_layout(assembly.model, config.data), err=True)
+        if config.compile:
+            typer.echo(describe_compilation(assembly.model), err=True)
     training = Training(assembly, inputs.rows, inputs.folder, config, processes)
     if training.features is not None:
         plan_features(training.features, inputs, config, processes)

@@ -27,6 +27,7 @@ from training.adapters import gather, tune
 from training.attention import use_tree_attention
 from training.augment import augment
 from training.collate import Batch, Encoded, encode_conversation
+from training.compiling import check_compiler, compile_layers
 from training.config import DataSettings, Optimiser, Part, TrainingConfig
 from training.data import ImageFolder, Rows, Visit, plan_visits
 from training.efficiency import Work, peak_memory, peak_operations
@@ -113,8 +114,13 @@ class Training:
         self._processes = processes
         self._seconds = 0.0
         self.features = keep_features(assembly, images, config)
-        if uses_trees(self._model, config.data):
-            use_tree_attention(self._model)
+        has_trees = uses_trees(self._model, config.data)
+        if has_trees:
+            use_tree_attention(self._model, in_compiled=config.compile)
+        if config.compile:
+            check_compiler(self._device)
+            compile_layers(self._model)
+        if has_trees:
             check_trees(rows, images, assembly, config)
         if processes.count > 1:
             spread(self._model)
@@ -522,7 +528,7 @@ def check_trees(
     planned = list(enumerate(islice(visits, TRIED_IMAGES)))
     trees, _ = read_trees(planned, rows, images, assembly, config, set_aside=Counter())
     if trees:
-        check_parity(assembly, trees)
+        check_parity(assembly, trees, are_compiled=config.compile)
 
 
 def encode_visit(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.errors import PermanentError
+from training.attention import has_tree_attention
 from training.collate import Batch
 from training.config import Optimiser
 
@@ -30,9 +31,11 @@ def token_losses(model: Any, batch: Batch) -> TokenLosses:
     """Cross-entropy of the answer tokens, each predicted from all that stands before it.
 
     Only the columns that hold an answer token in some row get logits. PermanentError when a
-    conversation has none.
+    conversation has none, or when the model would not see where trees end.
     """
     device = model.device
+    if "forest" in batch.inputs and not has_tree_attention(model):
+        raise PermanentError("the model does not attend along trees: use_tree_attention first")
     row, column = batch.answers
     conversation = batch.conversation[row, column]
     if len(torch.unique(conversation)) < len(batch.siblings):

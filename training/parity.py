@@ -19,23 +19,29 @@ SAMPLED = 4096
 """entries of each gradient that are compared"""
 
 
-def check_parity(assembly: Assembly, trees: Sequence[Tree]) -> None:
-    """PermanentError when trees differ from one forward pass per conversation."""
+def check_parity(assembly: Assembly, trees: Sequence[Tree], *, are_compiled: bool = False) -> None:
+    """PermanentError when trees differ from one forward pass per conversation.
+
+    `are_compiled` layers are so in training mode alone: trees are tried in it, and what they are
+    compared with is not compiled.
+    """
     model = assembly.model
     was_training = model.training
-    model.eval()
     apart = [Tree(tree.image, [row]) for tree in trees for row in tree.rows]
+    model.train(are_compiled)
     together = _learn(model, [collate_trees(trees, assembly)])
+    model.eval()
     separate = _learn(model, [collate_plain([tree], assembly) for tree in apart])
     model.train(was_training)
     if not separate[0].isfinite().all():
         return  # no matter of trees: the first step says what it is
     differences = [_difference(one, other) for one, other in zip(together, separate, strict=True)]
     if not max(differences) <= TOLERANCES.get(model.dtype, 0.0):
+        remedy = "compile=false" if are_compiled else "data.layout=plain"
         raise PermanentError(
             f"tree batches of this {model.config.model_type} model differ from separate forward "
             f"passes: losses by {differences[0]:.1e}, gradients by {differences[1]:.1e} of the "
-            "largest; write data.layout=plain"
+            f"largest; write {remedy}"
         )
 
 

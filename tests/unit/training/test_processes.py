@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unit.training.families import save_family
+from tests.unit.training.families import FAMILIES, save_family
 from tests.unit.training.toys import ToySet, make_config
 from training.adapters import ADAPTERS, TRAINED, digest_of, is_adapter
 from training.checkpoint import open_checkpoint
@@ -83,6 +83,29 @@ def test_two_processes_learn_what_one_does_also_after_sigterm(toy: ToySet, tmp_p
         for name in ("one", "two")
     ]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "compiles"), [*((family, False) for family in FAMILIES), ("llava", True)]
+)
+def test_two_processes_learn_what_one_does_with_each_family(
+    family: str, compiles: bool, toy: ToySet, tmp_path: Path
+) -> None:
+    config = make_config(
+        model={"kind": "checkpoint", "name": str(save_family(family))},
+        optimiser={"steps": 4, "learning_rate": 0.003, "part_rates": {"tower": 0}},
+        scoring__answer_prefix=" The image is" if family == "llava" else "The image is",
+        compile=compiles,
+    )
+    run(config, shards=toy.shards, images=toy.images, out=tmp_path / "one")
+    running = start(toy, tmp_path, config)
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 0, errors
+    one, two = (lines_of(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 4
+    for alone, shared in zip(one, two, strict=True):
+        for name in ("loss", "gradient_norm"):
+            assert shared[name] == pytest.approx(alone[name], rel=1e-4)
 
 
 def test_adapters_that_two_processes_trained_are_written_whole(toy: ToySet, tmp_path: Path) -> None:

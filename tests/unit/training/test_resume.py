@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError
+from tests.unit.training.families import FAMILIES, save_family
 from tests.unit.training.toys import ToySet, make_config
 from training.config import TrainingConfig, dump_config
 from training.inputs import Inputs
@@ -55,6 +56,21 @@ def test_a_run_goes_on_to_the_bit_from_a_saved_state(inputs: Inputs, tmp_path: P
     assert before + [step.loss for step in second.steps()] == expected
     assert second.set_aside == whole.set_aside
     assert whole.set_aside.total() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_goes_on_to_the_bit(family: str, inputs: Inputs) -> None:
+    config = make_config(
+        model={"kind": "checkpoint", "name": str(save_family(family))},
+        optimiser={"steps": 4, "learning_rate": 0.003, "part_rates": {"tower": 0}},
+        data__batch_images=4,
+    )
+    expected = [step.loss for step in begin(config, inputs).steps()]
+    first = begin(config, inputs)
+    before = take(first.steps(), 2)
+    second = begin(config, inputs)
+    second.restore(first.save())
+    assert before + [step.loss for step in second.steps()] == expected
 
 
 def toy_state(value: float) -> Saved:

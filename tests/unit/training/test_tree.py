@@ -227,6 +227,13 @@ def test_without_a_forest_the_model_attends_as_before() -> None:
     assert attention.TREE_ATTENTION not in assembly.model.config.to_json_string()
 
 
+def test_trees_are_refused_by_a_model_that_would_not_see_them() -> None:
+    assembly = build_family("llava")
+    batch = collate_trees(encode_all(assembly), assembly)
+    with pytest.raises(PermanentError, match="does not attend along trees"):
+        token_losses(assembly.model, batch)
+
+
 def test_the_self_test_passes_and_leaves_no_gradient() -> None:
     assembly = plant_assembly("llava")
     check_parity(assembly, encode_all(assembly))
