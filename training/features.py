@@ -105,7 +105,7 @@ class InMemory:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > there:
             raise ConfigError(
-                f"features: {_amount(size)} would not fit into the {_amount(there)} of memory of "
+                f"features: {amount(size)} would not fit into the {amount(there)} of memory of "
                 "this machine; name a features.folder, or write features=null"
             )
 
@@ -153,7 +153,7 @@ class OnDisk:
         free = shutil.disk_usage(self.folder).free
         if size > free:
             raise ConfigError(
-                f"features: {_amount(size)} would not fit into the {_amount(free)} that are free "
+                f"features: {amount(size)} would not fit into the {amount(free)} that are free "
                 f"below {self.folder.parent}; name another features.folder, or write features=null"
             )
 
@@ -222,6 +222,16 @@ class Tower:
             "autocast": self._autocast,
         }
 
+    def bytes_of_token(self) -> int:
+        """What is kept of each image token weighs, by the shape of a model, weights or none."""
+        model = self._assembly.model
+        if self._projector is not None:
+            first = next(each for each in self._projector.parameters() if each.ndim == 2)
+            return int(first.shape[1] * model.dtype.itemsize)
+        layers = 1 + len(getattr(model.config.vision_config, "deepstack_visual_indexes", ()))
+        width = 2 if self._autocast else model.dtype.itemsize
+        return int(layers * model.config.get_text_config().hidden_size * width)
+
     def look(self, sight: Sight) -> Features:
         """The features of an image, computed."""
         import torch
@@ -251,7 +261,9 @@ class Tower:
             layers = getattr(output, "deepstack_features", None) or []
             return [torch.cat(list(each)) for each in (output.pooler_output, *layers)]
         seen: list[Tensor] = []
-        hook = self._projector.register_forward_pre_hook(lambda _, taken: seen.append(taken[0]))
+        hook = self._projector.register_forward_pre_hook(
+            lambda _, taken: seen.append(taken[0]), prepend=True
+        )  # before a projector that is trained in float32 has them take twice the room
         find(**inputs, return_dict=True)
         hook.remove()
         return seen
@@ -308,8 +320,8 @@ class FeatureCache:
         self._store.check_room(round(each * (len(refs) - kept)))
         where = f"in {self._store.folder}" if isinstance(self._store, OnDisk) else "in memory"
         return (
-            f"vision features of {len(refs)} images: about {_amount(each)} each, "
-            f"{_amount(each * len(refs))} {where}, {kept} of them kept before"
+            f"vision features of {len(refs)} images: about {amount(each)} each, "
+            f"{amount(each * len(refs))} {where}, {kept} of them kept before"
         )
 
     def read(self, ref: ImageRef) -> Sight:
@@ -390,7 +402,8 @@ def _trained_parts(assembly: Assembly) -> set[str]:
     }
 
 
-def _amount(size: float) -> str:
+def amount(size: float) -> str:
+    """Bytes as they are told."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -51,6 +51,21 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Vision features that are kept, in bytes."""
+
+    each: int
+    """of an image, on average"""
+    images: int | None
+    """None: as many as the training images of a shard set that was not named"""
+
+    @property
+    def whole(self) -> int | None:
+        """Of all images."""
+        return None if self.images is None else self.each * self.images
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run will take."""
 
@@ -63,6 +78,8 @@ class Plan:
     tokens_per_step: Tokens
     tokens: Tokens | None
     are_trees: bool
+    features: Kept | None
+    """None: no vision features are kept"""
     assumed: tuple[str, ...]
     """what the figures rest on that was not counted"""
 
@@ -109,8 +126,21 @@ def make_plan(config: TrainingConfig, shards: Path | None = None) -> Plan:
         tokens_per_step=per_step,
         tokens=None if steps is None else _tokens(trees, steps * images / len(trees)),
         are_trees=are_trees,
+        features=_plan_features(config, assembly, trees, rows),
         assumed=assumed,
     )
+
+
+def _plan_features(
+    config: TrainingConfig, assembly: Assembly, trees: Sequence[TreeSize], rows: Rows | None
+) -> Kept | None:
+    if config.features is None:
+        return None
+    from training.features import Tower
+
+    tokens = sum(tree.image for tree in trees) / len(trees)
+    each = round(tokens * Tower(assembly, config).bytes_of_token())
+    return Kept(each, None if rows is None else len(rows.images()))
 
 
 def _read_rows(
@@ -310,6 +340,7 @@ def to_json(plan: Plan) -> str:
                 **{part: asdict(counts) for part, counts in plan.parameters.items()},
                 "all": asdict(plan.whole),
             },
+            "features": plan.features and {**asdict(plan.features), "whole": plan.features.whole},
             "memory": [{**asdict(memory), "total": memory.total} for memory in plan.memory],
         },
         indent=2,
@@ -355,5 +386,16 @@ def _length_lines(plan: Plan) -> Iterator[str]:
                 f"({tokens.plain / tokens.trees:.1f} times as many); "
                 f"{tokens.answers:,} answer tokens of {tokens.instructions:,} instructions"
             )
+    if plan.features is not None:
+        yield f"features {_told(plan.features)}"
     for each in plan.assumed:
         yield f"assumed  {each}"
+
+
+def _told(kept: Kept) -> str:
+    from training.features import amount
+
+    told = f"about {amount(kept.each)} for each image"
+    if kept.whole is None:
+        return f"{told}; name the shards for those of all"
+    return f"{told}, {amount(kept.whole)} for the {kept.images:,} of the run"

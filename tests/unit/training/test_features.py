@@ -98,6 +98,24 @@ def test_kept_features_equal_pixels(
             )
 
 
+def test_what_a_projector_in_float32_takes_is_kept_in_the_bits_of_its_tower(
+    tmp_path: Path,
+) -> None:
+    model = {"kind": "checkpoint", "name": str(save_family("llava")), "dtype": "bfloat16"}
+    config = settings("llava", WITH_PROJECTOR, model=model)
+    assembly, refs = build(config), store_pictures(tmp_path)
+    use_tree_attention(assembly.model)
+    trees = encode_all(assembly)
+    losses, _ = learn(assembly, collate_trees(trees, assembly))
+    cache = FeatureCache(assembly, config, ImageFolder(tmp_path))
+    batch = collate_trees(see(trees, refs, cache), assembly)
+    kept, _ = learn(assembly, replace(batch, inputs=cache.complete(batch.inputs)))
+    torch.testing.assert_close(kept, losses, atol=0.02, rtol=0.01)
+    features = cache.read(refs[0]).features
+    assert features is not None
+    assert [value.dtype for value in features.values] == [torch.bfloat16]
+
+
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "llava_onevision"])
 def test_a_trained_projector_within_the_tower_is_refused(family: str, tmp_path: Path) -> None:
     config = settings(family, WITH_PROJECTOR)

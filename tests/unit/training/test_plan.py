@@ -8,17 +8,19 @@ from typer.testing import CliRunner
 
 from core.errors import ConfigError
 from core.recipe import RECIPES
-from tests.unit.training.families import save_family
+from tests.unit.training.families import FAMILIES, save_family
 from tests.unit.training.live_bytes import check_estimate
 from tests.unit.training.toys import ToySet, make_config
+from training.adapters import tune
 from training.config import load_config
 from training.data import plan_visits
+from training.features import FeatureCache, amount
 from training.inputs import Inputs, with_steps
 from training.loop import Training
 from training.memory import TreeSize
 from training.model import Assembly
-from training.plan import make_plan
-from training.run import app
+from training.plan import make_plan, to_text
+from training.run import app, prepare_model
 
 FILES = sorted(RECIPES.glob("*/training/*.yaml"))
 LLAVA = RECIPES / "fakescope/training/llava-1.5-7b.yaml"
@@ -76,6 +78,47 @@ def test_the_plan_of_a_set_counts_what_the_run_then_learns(
         (plan.tokens.answers, sum(step.answer_tokens for step in steps)),
     ):
         assert planned == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "projector", "dtype", "autocast"),
+    [
+        *((family, 0, "float32", "none") for family in FAMILIES),
+        ("llava", 1, "bfloat16", "none"),
+        ("llava", 0, "float32", "bfloat16"),
+        ("internvl", 1, "float32", "bfloat16"),
+    ],
+)
+def test_the_plan_weighs_features_as_the_run_does(
+    family: str, projector: int, dtype: str, autocast: str, toy: ToySet, inputs: Inputs
+) -> None:
+    config = make_config(
+        model={"kind": "checkpoint", "name": str(save_family(family)), "dtype": dtype},
+        optimiser={
+            "steps": 1,
+            "learning_rate": 1e-3,
+            "part_rates": {"tower": 0, "projector": projector},
+        },
+        features={},
+        autocast=autocast,
+    )
+    kept = make_plan(config, toy.shards).features
+    assert kept is not None
+    assembly, _ = prepare_model(config, inputs)
+    tune(assembly, config)
+    cache = FeatureCache(assembly, config, inputs.folder)
+    said = cache.plan(inputs.rows.images())
+    assert kept.images == 72
+    assert kept.whole is not None
+    assert f"about {amount(kept.each)} each, {amount(kept.whole)} in memory" in said
+
+
+def test_the_plan_without_shards_weighs_the_features_of_an_image() -> None:
+    rates = "optimiser.part_rates={tower: 0, projector: 0}"
+    config = load_config(LLAVA, ["features={}", rates, "data.augment={}"])
+    text = to_text(make_plan(config))
+    each = 576 * 4096 * (2 if config.autocast == "bfloat16" else 4)
+    assert f"features about {amount(each)} for each image; name the shards" in text
 
 
 def test_the_tokens_of_a_tree_are_those_of_its_rows() -> None:
