@@ -121,7 +121,9 @@ def use_tree_attention(model: Any, *, in_compiled: bool = False) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    attention: Any = torch.compiler.disable(tree_attention) if in_compiled else tree_attention
+    attention: Any = tree_attention
+    if in_compiled:
+        attention = torch.compiler.disable(tree_attention)  # type: ignore[no-untyped-call]
     AttentionInterface.register(TREE_ATTENTION, attention)
     AttentionMaskInterface.register(TREE_ATTENTION, sdpa_mask)
     model.config.get_text_config()._attn_implementation = TREE_ATTENTION

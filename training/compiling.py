@@ -2,7 +2,7 @@
 
 Trees differ from step to step in their number of branches and in all lengths, which would have
 attention compiled again and again. It is therefore left out, and what is around it knows one
-length alone, that of the flat row, which is dynamic: all layers of a model are compiled once.
+length alone, that of the flat row, which is dynamic: all layers of a kind share what is compiled.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
     keep their names, and recomputed activations are recomputed by compiled code.
     """
     layers = model.model.language_model.layers
-    compiled = {
+    kinds: set[Any] = set(map(type, layers))
+    compiled = {  # unwrapped: transformers recomputes activations in a wrapper around `forward`
         kind: torch.compile(inspect.unwrap(kind.forward), dynamic=True, backend=backend)
-        for kind in set(map(type, layers))
+        for kind in kinds
     }
     for layer in layers:
         layer.forward = _while_learning(layer, compiled[type(layer)])

@@ -101,6 +101,7 @@ def test_two_processes_learn_what_one_does_with_each_family(
     running = start(toy, tmp_path, config)
     _, errors = running.communicate(timeout=300)
     assert running.returncode == 0, errors
+    assert errors.count("compiled while they learn: 2 LlamaDecoderLayer") == compiles
     one, two = (lines_of(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 4
     for alone, shared in zip(one, two, strict=True):
