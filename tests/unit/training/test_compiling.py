@@ -72,7 +72,12 @@ def learn(assembly: Assembly, talks: Sequence[Any]) -> tuple[Tensor, list[Tensor
 
 
 @pytest.mark.parametrize(
-    ("family", "recomputes"), [*((family, False) for family in FAMILIES), ("qwen2_5_vl", True)]
+    ("family", "recomputes"),
+    [
+        ("llava", False),
+        ("qwen2_5_vl", True),
+        *(pytest.param(family, False, marks=pytest.mark.full) for family in FAMILIES[1:]),
+    ],
 )
 def test_layers_are_compiled_once_for_all_trees(family: str, recomputes: bool) -> None:
     plain = build_family(family)
