@@ -166,14 +166,14 @@ def difference(found: Sequence[Learnt], name: str, figure: Callable[[Learnt], fl
     }
     trees, plain = by_layout.values()
     apart = [trees[seed] - plain[seed] for seed in trees]
-    told = f"val {name}, trees less plain: {statistics.mean(apart):+.5f}"
+    told = f"val {name}, trees less plain: {statistics.mean(apart):+.1e}"
     if len(apart) < 2:
         return f"{told} (one seed)"
     half = student.ppf(0.975, len(apart) - 1) * statistics.stdev(apart) / len(apart) ** 0.5
     spread = max(statistics.stdev(own.values()) for own in by_layout.values())
     return (
-        f"{told} +- {half:.5f} over {len(apart)} seeds, largest {max(apart, key=abs):+.5f}; "
-        f"standard deviation between seeds {spread:.5f}"
+        f"{told} +- {half:.1e} over {len(apart)} seeds, largest {max(apart, key=abs):+.1e}; "
+        f"standard deviation between seeds {spread:.4f}"
     )
 
 

@@ -45,6 +45,6 @@ def test_layouts_are_compared_seed_by_seed() -> None:
         for layout, nll in zip(LAYOUTS, pair, strict=True)
     ]
     text = difference(found, "answer NLL", lambda run: run.answer_nll)
-    assert "trees less plain: +0.01000 +- 0.02484 over 3 seeds, largest +0.02000" in text
-    assert text.endswith("standard deviation between seeds 1.00000")
+    assert "trees less plain: +1.0e-02 +- 2.5e-02 over 3 seeds, largest +2.0e-02" in text
+    assert text.endswith("standard deviation between seeds 1.0000")
     assert difference(found[:2], "answer NLL", lambda run: run.answer_nll).endswith("(one seed)")
