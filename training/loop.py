@@ -27,7 +27,7 @@ from training.adapters import gather, tune
 from training.attention import use_tree_attention
 from training.augment import augment
 from training.collate import Batch, Encoded, encode_conversation
-from training.compiling import check_compiler, compile_layers
+from training.compiling import compile_layers
 from training.config import DataSettings, Optimiser, Part, TrainingConfig
 from training.data import ImageFolder, Rows, Visit, plan_visits
 from training.efficiency import Work, peak_memory, peak_operations
@@ -118,7 +118,6 @@ class Training:
         if has_trees:
             use_tree_attention(self._model, in_compiled=config.compile)
         if config.compile:
-            check_compiler(self._device)
             compile_layers(self._model)
         if has_trees:
             check_trees(rows, images, assembly, config)

@@ -222,13 +222,19 @@ def prepare_torch(config: TrainingConfig) -> None:
 
 
 def prepare_model(config: TrainingConfig, inputs: Inputs) -> tuple[Assembly, Verdict]:
-    """The model of the configuration, and the place where its verdict is read."""
+    """The model of the configuration, and the place where its verdict is read.
+
+    ConfigError where it is to be compiled and cannot be.
+    """
     from training.adapters import add_adapters
+    from training.compiling import check_compiler
     from training.loop import choose_device
     from training.model import build_tiny, load_checkpoint
     from training.score import resolve_verdict
 
     device = choose_device(config)
+    if config.compile:
+        check_compiler(device)
     if isinstance(config.model, TinyLlava):
         sample = inputs.rows.sample(config.model.language.tokenizer_rows, seed=config.seed)
         pictures = inputs.rows.sample_images(config.model.vision.whitening_images, seed=config.seed)

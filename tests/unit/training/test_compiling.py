@@ -13,7 +13,7 @@ from torch import Tensor
 from core.errors import ConfigError, PermanentError
 from tests.unit.training.families import FAMILIES, build_family, save_family
 from tests.unit.training.test_tree import TALKS, encode_all
-from tests.unit.training.toys import make_config
+from tests.unit.training.toys import ToySet, make_config
 from training.attention import use_tree_attention
 from training.compiling import compile_layers, describe_compilation
 from training.config import TrainingConfig
@@ -22,7 +22,7 @@ from training.loop import StepLog, Training
 from training.losses import token_losses
 from training.model import Assembly
 from training.parity import check_parity
-from training.run import prepare_model, prepare_torch
+from training.run import prepare_model, prepare_torch, run
 from training.tree import collate_plain, collate_trees
 
 FORESTS = (TALKS[:1], TALKS, TALKS[1:], TALKS[2:])
@@ -124,17 +124,18 @@ def test_the_self_test_tries_the_compiled_layers() -> None:
 
 
 def test_without_a_compiler_the_run_stops_with_one_line(
-    inputs: Inputs, assembly: Assembly, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    toy: ToySet, run_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import torch._inductor.config as inductor
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(inductor.cpp, "cxx", (None, "no-such-compiler"))
     with pytest.raises(ConfigError) as error:
-        Training(assembly, inputs.rows, inputs.folder, make_config(compile=True))
+        run(make_config(compile=True), shards=toy.shards, images=toy.images, out=run_folder)
     assert "compile: nothing can be compiled for cpu" in str(error.value)
     assert "install a C++ compiler, or write compile=false" in str(error.value)
     assert "\n" not in str(error.value)
+    assert not run_folder.exists()
 
 
 def test_what_is_compiled_is_said() -> None:
