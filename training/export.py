@@ -97,7 +97,10 @@ def export(
     checkpoint = find_checkpoint(run, step)
     opened = open_checkpoint(checkpoint)
     if opened.assembly.base is not None and opened.assembly.base.quantised:
-        raise ConfigError(f"{run}: adapters on 4-bit weights cannot be merged without a loss")
+        raise ConfigError(
+            f"{run}: adapters on 4-bit weights cannot be merged without a loss; evaluate and "
+            "predict take its checkpoint without an export"
+        )
     before = probe_logits(opened.assembly.model, opened)
     merged = merge_adapters(opened.assembly)
     merged.model.to(getattr(torch, dtype))

@@ -310,15 +310,21 @@ def _load_weights(name: str, dtype: str, architecture: Architecture, *, quantise
 
     options: dict[str, Any] = {}
     if quantised:
-        options = {"quantization_config": _four_bits(architecture), "device_map": "auto"}
+        options = {"quantization_config": _four_bits(architecture, dtype), "device_map": "auto"}
     with explain_failure(name):
-        return AutoModelForImageTextToText.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             name, dtype=getattr(torch, dtype), **options, **NO_FOREIGN_CODE
         )
+    if quantised:
+        _keep_gradients(model)
+    return model
 
 
-def _four_bits(architecture: Architecture) -> Any:
-    """NF4 with quantised constants (arXiv 2305.14314), in the language model alone."""
+def _four_bits(architecture: Architecture, dtype: str) -> Any:
+    """NF4 with quantised constants (arXiv 2305.14314), in the language model alone.
+
+    Layers calculate in the type of the other weights, so that trees are held to its tolerance.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -328,9 +334,18 @@ def _four_bits(architecture: Architecture) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
         llm_int8_skip_modules=["lm_head", *others],
     )
+
+
+def _keep_gradients(model: Any) -> None:
+    """Some processors let bitsandbytes pack weights for inference: no gradient passes them then."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _check_folder(name: str) -> None:
