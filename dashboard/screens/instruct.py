@@ -23,7 +23,7 @@ COMPOSITION, CHECKS, READER, ROW, DIFFERENCE = (
 COLUMNS = (("family", "label", "split", "review_level", "generator"), ("form", "aspect"))
 """by which rows are drawn, on the left and on the right"""
 PER_PAGE = 4
-FACES = {"user": ":material/person:", "assistant": ":material/smart_toy:"}
+AVATARS = {"user": ":material/person:", "assistant": ":material/smart_toy:"}
 """in grey: other colours would say real or fake"""
 FIGURES_SHOWN = 400
 
@@ -171,8 +171,8 @@ def _show_row(place: Place, row: dict[str, Any], *, leads_on: bool = False) -> N
             facts = (row["family"], row["form"], row["aspect"], row["split"], row["review_level"])
             st.text(" · ".join(show.cell(str(fact)) for fact in facts if fact))
             for message in row["messages"]:
-                role = message["role"] if message["role"] in FACES else "user"
-                with st.chat_message(role, avatar=FACES[role]):
+                role = message["role"] if message["role"] in AVATARS else "user"
+                with st.chat_message(role, avatar=AVATARS[role]):
                     show.text(message["content"])
             target = f" · answer {show.cell(row['target'])}" if row["target"] else ""
             st.text(f"{row['instruction_id']}{target}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from core.recipe import RECIPES, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_OURS = {"docs", "recipes", "tests"}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = {*PYPROJECT["tool"]["importlinter"]["root_packages"], "benchmarks", "scripts"}
 HOMONYMS = {
     "alignment": {"training"},  # the first of its two stages
     "edge": {"imaging"},  # how numpy pads an array
@@ -25,7 +27,10 @@ HOMONYMS = {
         "training",
     },
     "people": {"imaging/layouts"},  # whose frames are one group
-    "person": {"imaging/layouts"},  # the class of a photograph in a published set
+    "person": {  # an icon of Streamlit, and the class of a photograph in a published set
+        "dashboard/screens",
+        "imaging/layouts",
+    },
     "shape": {"dashboard", "training"},  # of marks in a chart, and the sizes of a model
     "theme": {"dashboard"},  # of Streamlit
 }
@@ -34,9 +39,7 @@ HOMONYMS = {
 
 def sources() -> list[Path]:
     """Every Python file of the platform, its scripts and benchmarks included."""
-    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_OURS]
-    ours = [path for path in folders if not path.name.startswith(".")]
-    return [*ROOT.glob("*.py"), *(path for folder in ours for path in folder.rglob("*.py"))]
+    return [*ROOT.glob("*.py"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
 
 
 def named_by_recipes() -> tuple[set[str], set[str]]:
