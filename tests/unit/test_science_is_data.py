@@ -17,7 +17,7 @@ HOMONYMS = {
     "alignment": {"training"},  # the first of its two stages
     "edge": {"imaging"},  # how numpy pads an array
     "human": {"benchmarks/contenders", "instruct_builder"},  # who speaks first in LLaVA's form
-    "layout": {"benchmarks", "imaging/layouts"},  # of a collection, and of a step of training
+    "layout": {"benchmarks", "imaging/layouts", "training"},  # of a collection, of a training step
     "light": {"dashboard"},  # a theme of Streamlit
     "object": {  # a type of JSON schema, and what OpenAI's replies say they are
         "benchmarks",
