@@ -1,12 +1,13 @@
-"""python -m benchmarks.layouts [--home data] [--fraction 1.0] [--seeds 3] [--epochs 1]
+"""python -m benchmarks.layouts [--home data] [--fraction 1.0] [--seeds 3] [--first 1] [--epochs 1]
 
 Do tree batches and plain batches learn the same? The small model of `make train` learns each
 instruction of the demo once, in the one and in the other layout, from several seeds; then the val
 split is scored. Both layouts of a seed start from the same weights and visit the same images with
 the same instructions in the same order, so they are compared in pairs. Prints one line for each
-run, and the mean difference with its 95 % interval (Student's t over the seeds). With `--fraction`
-the training images are cut down, and with them the instructions; the val split stays whole. The
-demo must have been built in HOME (`make build-instruct`).
+run, and the mean difference with its 95 % interval (Student's t over the seeds). `--first` lets
+several commands share the seeds. With `--fraction` the training images are cut down, and with them
+the instructions; the val split stays whole. The demo must have been built in HOME (`make
+build-instruct`).
 """
 
 from __future__ import annotations
@@ -75,13 +76,14 @@ def main(
         float, typer.Option(help="Share of the training images, drawn by the seed.")
     ] = 1.0,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds.")] = 3,
+    first: Annotated[int, typer.Option(min=1, help="The first of them.")] = 1,
     epochs: Annotated[float, typer.Option(help="How often each instruction is learnt.")] = 1,
     branches: Annotated[int, typer.Option(min=1, help="Instructions about an image.")] = 8,
     images: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 12,
 ) -> None:
     """Train both layouts from each seed and print how the val split is scored."""
     found = []
-    for seed in range(1, seeds + 1):
+    for seed in range(first, first + seeds):
         for layout in LAYOUTS:
             settings = (
                 f"seed={seed}",

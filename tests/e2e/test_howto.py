@@ -35,16 +35,16 @@ def script_of(page: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with a demo of few crops, built; the environment is shared."""
+    """A copy of the project with demos of few crops, one built; the environment is shared."""
     folder = tmp_path_factory.mktemp("howto") / "project"
     ignored = shutil.ignore_patterns(".git", ".venv*", "data", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, folder, ignore=ignored)
     for environment in (".venv", ".venv-label-studio"):
         (folder / environment).symlink_to(ROOT / environment)
-    path = folder / "recipes" / "fakescope" / "recipe.yaml"
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    recipe["demo"]["crops"] = 256
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    for path in (folder / "recipes").glob("*/recipe.yaml"):
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe["demo"]["crops"] = 256
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     run(folder, "make build-instruct")
     return folder
 
