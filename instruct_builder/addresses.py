@@ -6,6 +6,7 @@ that everything else knows folders alone.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import tempfile
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StateError
 from core.ids import sha256_text
+from instruct_builder.shards import writing
 
 UNDER_WAY = "upload.partial"
 """is there from the first to the last file of an upload"""
@@ -88,50 +90,79 @@ def amended_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
     """What is at an address, to be changed: itself, or a copy below `work` that is uploaded.
 
     A copy whose upload was cut off is there the next time, and goes first; one that arrived goes.
+    StateError while another command changes it, or when it was changed elsewhere meanwhile.
     """
     if not is_elsewhere(address):
         yield Path(address)
         return
-    folder = _copy_of(address, work)
-    present = read_bytes(address, last)
-    if present is not None:
-        partial = folder.with_name(f"{folder.name}{PARTIAL}")
-        for old in (folder, partial):
-            shutil.rmtree(old, ignore_errors=True)
-        with _explained(address):
-            _download(address, partial).replace(folder)
-        partial.rmdir()
-    if not folder.is_dir():
-        raise ConfigError(f"{shown(address)}: holds no {last}, so it cannot be changed")
-    yield folder
-    if present != (folder / last).read_bytes():
-        upload(folder, address, last=last)
-    shutil.rmtree(folder)
+    with _held(address, work) as folder:
+        present = read_bytes(address, last)
+        if present is not None:
+            _copy_anew(address, folder)
+        if not folder.is_dir():
+            raise ConfigError(f"{shown(address)}: holds no {last}, so it cannot be changed")
+        yield folder
+        if present != (folder / last).read_bytes():
+            if read_bytes(address, last) != present:
+                raise StateError(f"{shown(address)}: was changed meanwhile; run this again")
+            _upload_or_say_how_to_go_on(folder, address, last=last)
+        shutil.rmtree(folder)
 
 
 @contextmanager
 def made_at(address: str, work: Path, *, last: str) -> Iterator[Path]:
     """A folder to make something in: the one at the address, or one below `work` that is uploaded.
 
-    It stays, so that what was cut off goes on there. A ConfigError where there is something else.
+    It stays, so that what was cut off goes on there. A ConfigError where there is something else,
+    StateError while another command changes it.
     """
     if not is_elsewhere(address):
         yield Path(address)
         return
-    folder = _copy_of(address, work)
-    present = read_bytes(address, last)
-    if not folder.exists() and is_foreign(address, last=last):
-        raise ConfigError(
-            f"{shown(address)} is not empty and holds no {last}; name another with --out"
-        )
-    yield folder
-    if present != (folder / last).read_bytes():
+    with _held(address, work) as folder:
+        present = read_bytes(address, last)
+        if not folder.exists() and is_foreign(address, last=last):
+            raise ConfigError(
+                f"{shown(address)} is not empty and holds no {last}; name another with --out"
+            )
+        yield folder
+        if present != (folder / last).read_bytes():
+            upload(folder, address, last=last)
+
+
+@contextmanager
+def _held(address: str, work: Path) -> Iterator[Path]:
+    """The folder of this machine for an address, which no other command may change meanwhile."""
+    folder = work / sha256_text(address)[:16]
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_suffix(".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(
+                f"{shown(address)}: another command is changing it; wait for it to end"
+            ) from None
+        yield folder
+
+
+def _copy_anew(address: str, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}{PARTIAL}")
+    for old in (folder, partial):
+        shutil.rmtree(old, ignore_errors=True)
+    with _explained(address):
+        _download(address, partial).replace(folder)
+    partial.rmdir()
+
+
+def _upload_or_say_how_to_go_on(folder: Path, address: str, *, last: str) -> None:
+    try:
         upload(folder, address, last=last)
-
-
-def _copy_of(address: str, work: Path) -> Path:
-    """The folder of this machine for an address."""
-    return work / sha256_text(address)[:16]
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}; run it again: until then what is there is incomplete"
+        ) from None
 
 
 def is_there(address: str) -> bool:

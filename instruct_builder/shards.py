@@ -21,6 +21,7 @@ from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -258,8 +259,11 @@ class StagedShard:
 
 
 def write_shard_file(table: pa.Table, path: Path, split: Split) -> StagedShard:
-    """Write rows of whole images of one split; the file appears whole, then a note beside it."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """Write rows of whole images of one split; the file appears whole, then a note beside it.
+
+    Two machines may make the same shard at once: no name that is not whole yet is shared.
+    """
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.new")
     write_parquet(table, partial, list(_runs(image_ends(table), ROW_GROUP_ROWS)))
     size, digest = partial.stat().st_size, sha256_of(partial)
     partial.replace(path)
@@ -273,7 +277,7 @@ def write_shard_file(table: pa.Table, path: Path, split: Split) -> StagedShard:
         "counts": counts,
     }
     note = path.with_suffix(".json")
-    beside = note.with_name(f"{note.name}.{os.getpid()}.new")
+    beside = note.with_name(f"{note.name}.{uuid4().hex}.new")
     write_bytes(json.dumps(said).encode(), beside)
     beside.replace(note)
     return StagedShard.read(note)

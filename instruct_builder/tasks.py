@@ -31,8 +31,9 @@ log = logging.getLogger("fakescope.instruct_builder")
 
 @shared_task(name="instruct_builder.make_shard")  # type: ignore[untyped-decorator]
 def make_shard_task(folder: str, number: int) -> None:
-    """Make one shard; a build that has ended meanwhile is no failure."""
-    if not Path(folder).is_dir():
+    """Make one shard; a build that has ended meanwhile, or gave way to another, is no failure."""
+    staging = Staging(Path(folder))
+    if not staging.is_complete or number >= len(staging.ranges):
         log.warning("shard %d of a build that has ended: %s", number, folder)
         return
     make_shard(folder, number)
@@ -44,7 +45,8 @@ def hand_out(staging: Staging, tell: Callable[[], None]) -> None:
     TransientError when none has come for a long time: no worker listens, or it does not see the
     folder.
     """
-    left = _send(staging)
+    _send(staging)
+    left = staging.missing()
     since = sent = time.monotonic()
     while left:
         time.sleep(LOOK_SECONDS)
@@ -54,7 +56,8 @@ def hand_out(staging: Staging, tell: Callable[[], None]) -> None:
             tell()
         left = now
         if time.monotonic() - sent > AGAIN_SECONDS:
-            left, sent = _send(staging), time.monotonic()
+            _send(staging)
+            sent = time.monotonic()
         if time.monotonic() - since > PATIENCE_SECONDS:
             raise TransientError(
                 f"no worker has made a shard for {PATIENCE_SECONDS:.0f} s: start `make worker` "
@@ -62,9 +65,7 @@ def hand_out(staging: Staging, tell: Callable[[], None]) -> None:
             )
 
 
-def _send(staging: Staging) -> list[int]:
-    """Send a message for each shard that is missing now; those shards."""
-    missing = staging.missing()
-    for number in missing:
+def _send(staging: Staging) -> None:
+    """Send a message for each shard that is missing now."""
+    for number in staging.missing():
         make_shard_task.apply_async((str(staging.path.resolve()), number), queue=QUEUE)
-    return missing

@@ -13,10 +13,17 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
-from core.errors import ConfigError
+from core.errors import ConfigError, StateError
 from imaging.store import ImageStore
 from instruct_builder.__main__ import app
-from instruct_builder.addresses import amended_at, folder_at, is_elsewhere, shown, upload
+from instruct_builder.addresses import (
+    amended_at,
+    folder_at,
+    is_elsewhere,
+    made_at,
+    shown,
+    upload,
+)
 from instruct_builder.export import Format, export, export_to
 from instruct_builder.removal import remove_images
 from instruct_builder.shards import MANIFEST, ShardSet, verify
@@ -195,14 +202,18 @@ def test_a_set_that_is_elsewhere_is_amended_there_and_goes_on_after_a_cut(
         uploaded.append(there)
         put(files, here, there, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="the line is dead"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ConfigError, match="the line is dead; run it again"),
+    ):
         patch.setattr(MemoryFileSystem, "put_file", put_two)
         amend()
     assert MANIFEST not in files_at(address)
     assert amend() == 0, "it was taken out already, and the upload goes on"
     assert files_at(address) == files_in(here)
     assert amend() == 0
-    assert [*(tmp_path / "work").iterdir()] == [], "no copy stays that somebody could forget"
+    copies = [path for path in (tmp_path / "work").iterdir() if path.is_dir()]
+    assert copies == [], "no copy stays that somebody could forget"
 
 
 def test_what_was_cut_off_elsewhere_by_somebody_else_is_named(place: Path, tmp_path: Path) -> None:
@@ -212,6 +223,32 @@ def test_what_was_cut_off_elsewhere_by_somebody_else_is_named(place: Path, tmp_p
         amended_at("memory://half", tmp_path, last=MANIFEST),
     ):
         raise AssertionError("there is nothing to change")
+
+
+def test_one_command_at_a_time_changes_what_is_at_an_address(place: Path, tmp_path: Path) -> None:
+    upload(place / "set", "memory://wanted", last=MANIFEST)
+    changing = (amended_at, made_at)
+    for first in changing:
+        for second in changing:
+            with (
+                first("memory://wanted", tmp_path, last=MANIFEST),
+                pytest.raises(StateError, match="wanted: another command is changing it"),
+                second("memory://wanted", tmp_path, last=MANIFEST),
+            ):
+                raise AssertionError("two at once")
+            with made_at("memory://wanted", tmp_path, last=MANIFEST) as folder:
+                shutil.copytree(place / "set", folder, dirs_exist_ok=True)
+
+
+def test_what_was_changed_elsewhere_meanwhile_stays(place: Path, tmp_path: Path) -> None:
+    upload(place / "set", "memory://shared", last=MANIFEST)
+    with (
+        pytest.raises(StateError, match="shared: was changed meanwhile"),
+        amended_at("memory://shared", tmp_path, last=MANIFEST) as folder,
+    ):
+        fsspec.filesystem("memory").pipe_file(f"/shared/{MANIFEST}", b"of another machine")
+        (folder / MANIFEST).write_bytes(b"ours")
+    assert files_at("memory://shared")[MANIFEST] == b"of another machine"
 
 
 @pytest.mark.parametrize(

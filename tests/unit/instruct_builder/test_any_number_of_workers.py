@@ -117,6 +117,16 @@ def test_messages_of_a_worker_that_vanished_are_sent_again(
     assert sorted(sent) == sorted([*set(sent), *(number for number in set(sent) if not number % 2)])
 
 
+def test_a_message_of_a_build_that_has_ended_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "begun anew").mkdir()
+    for name in ("removed", "begun anew"):
+        tasks.make_shard_task(str(tmp_path / name), 3)
+        assert f"shard 3 of a build that has ended: {tmp_path / name}" in caplog.text
+        assert not [*tmp_path.rglob("*.parquet")]
+
+
 def test_a_build_that_ended_between_two_plans_goes_on(
     database: Database,
     store: ImageStore,
