@@ -341,7 +341,7 @@ def _four_bits(architecture: Architecture, dtype: str) -> Any:
 
 def _keep_gradients(model: Any) -> None:
     """Some processors let bitsandbytes pack weights for inference: no gradient passes them then."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):
