@@ -24,7 +24,7 @@ from annotation.push import PushSummary
 from annotation.server import INSTALL, is_installed, own_server, shelf_of
 from annotation.studio import Studio
 from core.ids import image_id_of, sha256_bytes
-from core.recipe import Recipe, load_recipe
+from core.recipe import DEFAULT_RECIPE, Recipe, load_recipe
 from core.records import Draft, ImageRecord, Source, TaskKind, TraceFinding
 from core.settings import load_settings
 from db.engine import open_database
@@ -184,6 +184,18 @@ class Workplace:
 def push(desk: Desk) -> PushSummary:
     """Push every draft, in silence."""
     return pushing.push(desk, report=lambda _done, _total: None)
+
+
+def desk_of(home: Path, studio: Studio, recipe: Path = DEFAULT_RECIPE) -> Desk:
+    """The desk that the commands have in this home folder."""
+    settings = load_settings(fakescope_home=home, database_url=None)
+    return Desk(
+        database=open_database(settings),
+        recipe=load_recipe(recipe),
+        store=ImageStore(settings.image_store),
+        studio=studio,
+        shelf=shelf_of(home),
+    )
 
 
 def make_workplace(

@@ -19,22 +19,19 @@ import yaml
 from playwright.sync_api import expect
 
 from annotation.desk import Desk
-from annotation.server import INSTALL, OWN, is_installed, own_server, shelf_of
+from annotation.server import INSTALL, OWN, is_installed, own_server
 from annotation.studio import Studio
 from core.consensus import Vote, votes_behind
-from core.recipe import RECIPES, load_recipe
+from core.recipe import RECIPES
 from core.records import Draft, ReviewLevel, TaskKind
-from core.settings import load_settings
-from db.engine import open_database
 from db.images import images_by_id
 from db.ledger import drafts as drafts_of
 from db.studio import drafts_by_id
-from imaging.store import ImageStore
 from instruct_builder.shards import ShardSet
 from tests.brokers import skip_or_fail
 from tests.dashboards import Viewer, running_browser, running_dashboard
 from tests.e2e.project import Finished, Project
-from tests.label_studio import Account, Server, Workplace, answer, sign_up
+from tests.label_studio import Account, Server, Workplace, answer, desk_of, sign_up
 
 pytestmark = pytest.mark.full
 
@@ -110,14 +107,7 @@ def make_project(folder: Path) -> Project:
 
 def push_and_choose(project: Project, server: Server, studio: Studio) -> Panel:
     """Push every merged draft; choose one of three voices, with points both kept and dropped."""
-    settings = load_settings(fakescope_home=project.home, database_url=None)
-    desk = Desk(
-        database=open_database(settings),
-        recipe=load_recipe(project.recipe),
-        store=ImageStore(settings.image_store),
-        studio=studio,
-        shelf=shelf_of(project.home),
-    )
+    desk = desk_of(project.home, studio, project.recipe)
     arguments = ("--recipe", project.recipe, "--source", "demo", "--json")
     pushed = json.loads(project.run("annotation", "push", *arguments).out)
     assert (pushed["made"], pushed["refused"]) == (CROPS, {})

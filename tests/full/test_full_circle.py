@@ -28,22 +28,17 @@ from typing import Any
 
 import pytest
 
-from annotation.desk import Desk
-from annotation.server import INSTALL, OWN, is_installed, own_server, shelf_of
+from annotation.server import INSTALL, OWN, is_installed, own_server
 from annotation.studio import Studio
 from core.ids import canonical_json
-from core.recipe import load_recipe
 from core.records import Authenticity, Draft, ReviewLevel, TaskKind, TraceFinding
-from core.settings import load_settings
-from db.engine import open_database
 from db.images import images_by_id
 from db.ledger import drafts as drafts_of
 from db.studio import projects, tasks_of
-from imaging.store import ImageStore
 from instruct_builder.shards import ShardSet
 from tests.brokers import skip_or_fail
 from tests.e2e.project import ROOT, Finished, Project, make_project
-from tests.label_studio import Account, Server, Workplace, answer, api, changed, sign_up
+from tests.label_studio import Account, Server, Workplace, answer, api, changed, desk_of, sign_up
 
 pytestmark = pytest.mark.full
 
@@ -199,14 +194,7 @@ def write_figures_out(project: Project) -> None:
 
 def push_and_look(project: Project, server: Server, studio: Studio) -> Circle:
     """Push, and say what is to become of each image that was pushed."""
-    settings = load_settings(fakescope_home=project.home, database_url=None)
-    desk = Desk(
-        database=open_database(settings),
-        recipe=load_recipe(project.recipe),
-        store=ImageStore(settings.image_store),
-        studio=studio,
-        shelf=shelf_of(project.home),
-    )
+    desk = desk_of(project.home, studio, project.recipe)
     with desk.database.read() as session:
         all_drafts = list(drafts_of(session, desk.campaign_id, "main"))
         images = images_by_id(session, [draft.image_id for draft in all_drafts])

@@ -19,19 +19,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from annotation.desk import Desk
-from annotation.server import INSTALL, OWN, is_installed, own_server, shelf_of
+from annotation.server import INSTALL, OWN, is_installed, own_server
 from annotation.studio import Studio
-from core.recipe import DEFAULT_RECIPE, load_recipe
+from core.recipe import DEFAULT_RECIPE
 from core.records import Draft, TaskKind
-from core.settings import load_settings
-from db.engine import open_database
 from db.ledger import drafts as drafts_of
 from db.reviews import corrections
-from imaging.store import ImageStore
 from tests.brokers import skip_or_fail
 from tests.e2e.project import Finished, Project
-from tests.label_studio import Account, Server, Workplace, api, changed, sign_up
+from tests.label_studio import Account, Server, Workplace, api, changed, desk_of, sign_up
 from tests.unit.records import make_finding
 
 pytestmark = pytest.mark.full
@@ -52,14 +48,8 @@ class Office:
 
     def start(self) -> Workplace:
         access = self.stack.enter_context(own_server(self.project.home))
-        settings = load_settings(fakescope_home=self.project.home, database_url=None)
-        desk = Desk(
-            database=open_database(settings),
-            recipe=load_recipe(DEFAULT_RECIPE),
-            store=ImageStore(settings.image_store),
-            studio=self.stack.enter_context(Studio(access.url, access.api_key, server=OWN)),
-            shelf=shelf_of(self.project.home),
-        )
+        studio = self.stack.enter_context(Studio(access.url, access.api_key, server=OWN))
+        desk = desk_of(self.project.home, studio)
         self.stack.callback(desk.database.dispose)
         return Workplace(self.project.home, Server(access.url, access.token), desk, [])
 

@@ -241,12 +241,12 @@ def test_a_variable_of_pip_goes_before_its_files(
     setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "pip.conf"
-    file.write_text("[global]\nindex-url = of-the-file\n[install]\nfind-links = here\n  there\n")
+    file.write_text("[install]\nfind-links = here\n  there\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
     monkeypatch.delenv("PIP_FIND_LINKS")
     assert setup.pip_setting("find-links").split() == ["here", "there"]
-    monkeypatch.setenv("PIP_INDEX_URL", "of-the-variable")
-    assert setup.pip_setting("index-url") == "of-the-variable"
+    monkeypatch.setenv("PIP_FIND_LINKS", "of-the-variable")
+    assert setup.pip_setting("find-links") == "of-the-variable"
 
 
 def test_uv_is_told_the_mirror_of_pip_unless_it_has_its_own(
